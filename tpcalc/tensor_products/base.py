@@ -7,33 +7,35 @@ from e3nn.o3 import Irreps
 
 from tpcalc.o3.harmonics import SphericalHarmonics
 from tpcalc.o3.layout import to_mul_ir
-from tpcalc.tensor_products.paths import Path, as_irreps, channel_mode
+from tpcalc.tensor_products.paths import as_irreps, channel_mode
 
 
 class TensorProduct(torch.nn.Module):
     """Equivariant bilinear map; all features in ir_mul order.
 
     `forward(x[..., in1], y[..., in2], w[..., weight_numel]) -> [..., out]`; leading axes
-    broadcast. Tables are float64 and follow the dtype of the input.
+    broadcast. Tables are float64 and follow the dtype of the input. Instances have
+    `irreps_in1`, `irreps_in2`, `irreps_out`, `paths` (a list of `Path`) and `weight_numel`.
     """
 
-    function: str = ""
-    exact: bool = True
-    parity: str = "O(3)"
-    devices: tuple[str, ...] = ("cpu", "cuda")
-    requires: tuple[str, str] | None = None  # optional package, its pip line
-
-    irreps_in1: Irreps
-    irreps_in2: Irreps
-    irreps_out: Irreps
-    paths: list[Path]
-    weight_numel: int
+    # read by tests, CLI and README; class-level type annotations would stop TorchScript
+    function = ""
+    exact = True  # equal to the function's reference to round-off
+    parity = "O(3)"
+    devices = ("cpu", "cuda")
+    requires = None  # optional package: (name, pip line)
+    options = ()  # names of further keyword arguments
 
     def __init__(self, irreps_in1: str | Irreps, irreps_in2: str | Irreps):
         super().__init__()
         self.irreps_in1 = as_irreps(irreps_in1)
         self.irreps_in2 = as_irreps(irreps_in2)
         self.channel_mode = channel_mode(self.irreps_in1, self.irreps_in2)
+
+    @torch.jit.unused
+    def convolution(self) -> Convolution:
+        """This product over the neighbours of each node; fused algorithms return their own."""
+        return Convolution(self)
 
     @torch.jit.unused
     def materialize(self, w: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,84 @@
+"""Tensor products by name: `function/algorithm`.
+
+`VARIANTS` is the one list of variants, read by library, tests, benchmarks, CLI and README.
+To add one: write its file, add its line, run the tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+from tpcalc.errors import InputError, MissingDependency, check_name
+from tpcalc.tensor_products.base import Convolution, TensorProduct
+
+# name -> "module:class" below tpcalc.tensor_products, a TensorProduct
+VARIANTS = {
+    "cg/reference": "cg.reference:CgReference",
+    "cg/e3nn": "cg.e3nn:CgE3nn",
+    "cg/sparse": "cg.sparse:CgSparse",
+    "shared/reference": "shared.reference:SharedReference",
+    "shared/edge_matrix": "shared.edge_matrix:SharedEdgeMatrix",
+    "gaunt/reference": "gaunt.reference:GauntReference",
+    "gaunt/grid": "gaunt.grid:GauntGrid",
+}
+
+
+def parse_variant(variant: str) -> tuple[str, dict]:
+    """Split off the terms of `gaunt:R/...`: the plain name and its options.
+
+    Raises:
+        InputError: the name is not in `VARIANTS`, or R is not a positive whole number.
+    """
+    match = re.fullmatch(r"(\w+):(\w+)/(\w+)", variant)
+    if not match:
+        return check_name("variant", variant, VARIANTS), {}
+    function, terms, algorithm = match.groups()
+    if not terms.isdigit() or int(terms) < 1:
+        raise InputError(f"variant {variant!r}: {terms!r} terms; a whole number >= 1 is needed")
+    return check_name("variant", f"{function}/{algorithm}", VARIANTS), {"terms": int(terms)}
+
+
+def variant_class(variant: str) -> type[TensorProduct]:
+    """The class behind a name; its attributes say what it promises.
+
+    Raises:
+        InputError: unknown name.
+        MissingDependency: the optional package of this variant is absent.
+    """
+    name, _ = parse_variant(variant)
+    module, _, cls = VARIANTS[name].partition(":")
+    try:
+        return getattr(importlib.import_module(f"tpcalc.tensor_products.{module}"), cls)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"variant {name!r} needs the package {error.name!r}") from error
+
+
+def tensor_product(
+    variant: str, irreps_in1, irreps_in2, irreps_out=None, **options
+) -> TensorProduct:
+    """The bilinear map of a variant; `irreps_out` names the output irreps to keep.
+
+    Raises:
+        InputError: unknown variant, irreps or option.
+    """
+    cls = variant_class(variant)
+    options = {**parse_variant(variant)[1], **options}
+    known = getattr(cls, "options", ())
+    for name in options:
+        check_name(f"option of {variant}", name, known)
+    return cls(irreps_in1, irreps_in2, irreps_out, **options)
+
+
+def convolution(variant: str, irreps_node, irreps_edge, irreps_out=None, **options) -> Convolution:
+    """Node features times edge basis, summed over neighbours, by a variant.
+
+    Raises:
+        InputError: unknown variant, irreps or option.
+    """
+    return tensor_product(variant, irreps_node, irreps_edge, irreps_out, **options).convolution()
+
+
+def variants_of(function: str) -> list[str]:
+    """All names of one function, in the order of the table."""
+    return [name for name in VARIANTS if name.split("/")[0] == function.split(":")[0]]
