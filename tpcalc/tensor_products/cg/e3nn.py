@@ -23,9 +23,7 @@ class CgE3nn(TensorProduct):
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None):
         super().__init__(irreps_in1, irreps_in2)
         irreps_out = None if irreps_out is None else as_irreps(irreps_out)
-        self.paths, self.irreps_out = enumerate_paths(
-            self.irreps_in1, self.irreps_in2, irreps_out
-        )
+        self.paths, self.irreps_out = enumerate_paths(self.irreps_in1, self.irreps_in2, irreps_out)
         self.weight_numel = sum(path.mul for path in self.paths)
         self.product = _e3nn_product(self)
         self.register_buffer("x_index", mul_ir_index(self.irreps_in1), persistent=False)

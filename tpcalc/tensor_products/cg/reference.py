@@ -24,9 +24,7 @@ class CgReference(TensorProduct):
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None):
         super().__init__(irreps_in1, irreps_in2)
         irreps_out = None if irreps_out is None else as_irreps(irreps_out)
-        self.paths, self.irreps_out = enumerate_paths(
-            self.irreps_in1, self.irreps_in2, irreps_out
-        )
+        self.paths, self.irreps_out = enumerate_paths(self.irreps_in1, self.irreps_in2, irreps_out)
         self.weight_numel = sum(path.mul for path in self.paths)
         self.uvu = self.channel_mode == "uvu"
         x_slices, y_slices = self.irreps_in1.slices(), self.irreps_in2.slices()

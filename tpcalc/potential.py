@@ -1,0 +1,161 @@
+"""A potential: architecture + weights + species + energy shifts; graph -> energy and forces."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from tpcalc.architectures.nequip import NequIP
+from tpcalc.errors import InputError, check_name
+from tpcalc.tensor_products import VARIANTS, parse_variant, variants_of
+
+ARCHITECTURES = {"nequip": NequIP}
+_OWN_KEYS = ("architecture", "function", "species", "cutoff", "scale", "shifts")
+_BUILT = ("num_species", "cutoff", "variant")  # arguments of the architecture made from those
+
+
+class Potential(torch.nn.Module):
+    """Energies of atoms from species and edge vectors.
+
+    E_i = shift[species_i] + scale * model_i, in eV; `scale` and `shifts` and their sum stay
+    float64 in every dtype (a carbon atom is -1000 eV, forces come from meV). An atom without
+    edges has exactly its shift.
+
+    Attributes:
+        species: element symbols, in the order of the species index.
+        cutoff: Å.
+        config: what `build_potential` needs to make this again (JSON-able).
+        variant: the tensor-product variant in use.
+    """
+
+    __jit_unused_properties__ = ["dtype"]
+
+    def __init__(self, model: torch.nn.Module, species: list[str], cutoff: float,
+                 scale: float, shifts: list[float], config: dict, variant: str):  # fmt: skip
+        super().__init__()
+        self.model = model
+        self.species = list(species)
+        self.cutoff = float(cutoff)
+        self.num_layers = len(model.layers)
+        self.config = config
+        self.variant = variant
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float64))
+
+    def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
+                edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
+        """Node energies [n_local], float64, eV.
+
+        Args:
+            species: [n_all] index into `species`, local atoms first.
+            edge_index: [2, E], row 0 receivers (local, ascending), row 1 senders.
+            edge_vectors: [E, 3] r_sender - r_receiver, Å, in the model's dtype.
+            n_local: atoms whose energy is wanted.
+        """
+        node = self.model(species, edge_index, edge_vectors, n_local)
+        return self.scale * node.double() + self.shifts.index_select(0, species[:n_local])
+
+    @torch.jit.unused
+    def _apply(self, fn, recurse=True):
+        scale, shifts = self.scale, self.shifts
+        super()._apply(fn, recurse)
+        self.scale = scale.to(self.scale.device)  # dtype changes must not reach these two
+        self.shifts = shifts.to(self.shifts.device)
+        return self
+
+    @torch.jit.unused
+    def swap(self, variant: str) -> Potential:
+        """Use another algorithm of the same function; weights stay.
+
+        Raises:
+            InputError: the variant is unknown or belongs to another function.
+        """
+        name, _ = parse_variant(variant)
+        function = self.config["function"]
+        if name not in variants_of(function):
+            raise InputError(
+                f"variant {variant!r} computes another function than {function!r}, with which "
+                f"this potential was trained; swap to one of {', '.join(variants_of(function))}"
+            )
+        self.model.swap(name)
+        self.variant = name
+        return self
+
+    @torch.jit.unused
+    def set_dtype(self, dtype: torch.dtype) -> Potential:
+        """Convert the model to float32 or float64 (shifts and scale stay float64)."""
+        self.to(dtype)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+
+def build_potential(config: dict, variant: str | None = None) -> Potential:
+    """A potential with random weights (torch's generator), float64.
+
+    Args:
+        config: `architecture` ("nequip"), `function` ("cg", "shared", "gaunt", ...),
+            `species` (element symbols), `cutoff` (Å), optional `scale` (eV) and `shifts`
+            (eV, symbol -> energy), and the keyword arguments of the architecture.
+        variant: an algorithm of the function; None takes the function's reference.
+
+    Raises:
+        InputError: unknown or missing keys, naming them.
+    """
+    for key in ("architecture", "function", "species", "cutoff"):
+        if key not in config:
+            raise InputError(f"potential config lacks {key!r}; it has {', '.join(config) or '-'}")
+    architecture = ARCHITECTURES[check_name("architecture", config["architecture"], ARCHITECTURES)]
+    known = [n for n in inspect.signature(architecture).parameters if n not in _BUILT]
+    for key in config:
+        check_name("key of the potential config", key, [*_OWN_KEYS, *known])
+    function = config["function"]
+    if not variants_of(function):
+        check_name("function", function, sorted({name.split("/")[0] for name in VARIANTS}))
+    species = list(config["species"])
+    shifts = config.get("shifts") or {}
+    for symbol in shifts:
+        check_name("element of the energy shifts", symbol, species)
+    variant = parse_variant(variant or variants_of(function)[0])[0]
+    if variant not in variants_of(function):
+        raise InputError(f"variant {variant!r} does not compute the function {function!r}")
+    model = architecture(
+        num_species=len(species), cutoff=config["cutoff"], variant=variant,
+        **{key: config[key] for key in known if key in config},
+    )  # fmt: skip
+    return Potential(
+        model, species, config["cutoff"], config.get("scale", 1.0),
+        [float(shifts.get(symbol, 0.0)) for symbol in species], dict(config), variant,
+    )  # fmt: skip
+
+
+def energy_and_edge_gradient(
+    potential: torch.nn.Module,
+    species: torch.Tensor,
+    edge_index: torch.Tensor,
+    edge_vectors: torch.Tensor,
+    n_local: int,
+    create_graph: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(node energies [n_local] eV, g = dE/d(edge_vectors) [E, 3] eV/Å); g keeps its graph
+    for training where `create_graph`."""
+    edge_vectors = edge_vectors.detach().requires_grad_(True)
+    node_energy = potential(species, edge_index, edge_vectors, n_local)
+    if edge_vectors.shape[0] == 0:
+        return node_energy, torch.zeros_like(edge_vectors)
+    (g,) = torch.autograd.grad(node_energy.sum(), edge_vectors, create_graph=create_graph)
+    return node_energy, g
+
+
+def forces_from_edges(g: torch.Tensor, edge_index: torch.Tensor, n_atoms: int) -> torch.Tensor:
+    """Forces [n_atoms, 3] eV/Å: f_receiver += g, f_sender -= g, in the dtype of g."""
+    forces = torch.zeros(n_atoms, 3, dtype=g.dtype, device=g.device)
+    return forces.index_add(0, edge_index[0], g).index_add(0, edge_index[1], -g)
+
+
+def virial_from_edges(g: torch.Tensor, edge_vectors: torch.Tensor) -> torch.Tensor:
+    """Virial -sum_e r_e (x) g_e [3, 3] eV, LAMMPS' sign; stress (ASE's sign) is -virial / V."""
+    return -(edge_vectors.unsqueeze(2) * g.unsqueeze(1)).sum(0)
