@@ -93,6 +93,8 @@ class Convolution(torch.nn.Module):
         self.irreps_out = tensor_product.irreps_out
         self.out_dim: int = self.irreps_out.dim
         self.weight_numel = tensor_product.weight_numel
+        own = type(self) is not Convolution
+        self.algorithm_class: str = type(self if own else tensor_product).__name__  # what runs
         self.edge_basis = edge_basis or HarmonicsBasis(self.irreps_edge)
 
     def forward(

@@ -1,0 +1,118 @@
+"""TorchScript: the only file that mentions its API.
+
+A scripted potential runs without Python's overhead in ASE and without Python in LAMMPS. The
+exported file is a cache of a potential for one variant and dtype: made locally, rebuilt at will.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+import tpcalc
+from tpcalc.errors import InputError, check_name
+from tpcalc.potential import Potential
+
+FORMAT = "tpcalc-torchscript-1"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def scripted(potential: Potential) -> torch.jit.ScriptModule:
+    """A frozen TorchScript copy of `potential` in its present variant, dtype and device.
+
+    Constants are folded (the energies of isolated atoms among them); weights do not require
+    gradients. The signature is that of `Potential.forward`.
+    """
+    frozen = copy.deepcopy(potential).eval().requires_grad_(False)
+    with warnings.catch_warnings():  # torch deprecates TorchScript; the exporter is our seam
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.freeze(torch.jit.script(frozen))
+
+
+def export_manifest(potential: Potential, dtype: str) -> dict:
+    """What LAMMPS reads beside the code; see docs of `pair_style tpcalc`."""
+    source = getattr(potential, "manifest", None) or {}
+    return {
+        "format": FORMAT,
+        "tpcalc": tpcalc.__version__,
+        "torch": torch.__version__,
+        "cutoff": potential.cutoff,
+        "species": potential.species,
+        "dtype": dtype,
+        "units": "metal",
+        "function": potential.config["function"],
+        "variant": potential.variant,
+        "algorithm_class": potential.model.layers[0].conv.algorithm_class,
+        "num_layers": potential.num_layers,
+        "halo": potential.num_layers > 1,
+        "source_sha256": source.get("sha256", ""),
+        "licence": source.get("licence", ""),
+        "citation": source.get("citation", ""),
+    }
+
+
+def export_potential(
+    potential: Potential, path: str | Path, dtype: str = "float32", variant: str | None = None
+) -> dict:
+    """Write `potential` as one TorchScript file with its manifest inside; returns the manifest.
+
+    `potential` itself is left as it is. The file appears whole or not at all.
+
+    Raises:
+        InputError: unknown dtype or variant, or a path that cannot be written.
+    """
+    path = Path(path)
+    torch_dtype = DTYPES[check_name("dtype", dtype, DTYPES)]
+    if path.suffix != ".pt":
+        raise InputError(f"export to {str(path)!r}: the file name must end in .pt")
+    if not path.parent.is_dir():
+        raise InputError(f"export to {str(path)!r}: no folder {str(path.parent)!r}; make it first")
+    work = copy.deepcopy(potential).to("cpu").set_dtype(torch_dtype)
+    if variant is not None:
+        work.swap(variant)
+    manifest = export_manifest(work, dtype)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = scripted(work)
+            extra = {"manifest.json": json.dumps(manifest, indent=1)}
+            torch.jit.save(module, temporary, _extra_files=extra)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return manifest
+
+
+def load_exported(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
+    """The module and manifest of an exported file (for tests and for running it from Python).
+
+    A TorchScript file is a program: load only what you exported yourself.
+
+    Raises:
+        InputError: not a file of `export_potential`.
+    """
+    from tpcalc.halo import register_halo_exchange
+
+    register_halo_exchange()
+    extra = {"manifest.json": ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        manifest = json.loads(extra["manifest.json"])
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "no manifest"
+        raise InputError(
+            f"{str(path)!r} is no exported potential ({first}); make one with "
+            "`tpcalc export NAME.safetensors -o NAME.pt`"
+        ) from error
+    return module, manifest

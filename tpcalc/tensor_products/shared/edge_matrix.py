@@ -1,0 +1,76 @@
+"""Path-weight sharing as one matrix per edge."""
+
+from __future__ import annotations
+
+import torch
+
+from tpcalc.errors import InputError
+from tpcalc.tensor_products.base import Convolution, HarmonicsBasis
+from tpcalc.tensor_products.shared.reference import SharedReference
+
+
+class SharedEdgeMatrix(SharedReference):
+    """A_ki = sum_j M_ijk y_j first, free of channels, then one product A (w x) for all channels.
+
+    Exact: with one weight per channel the whole product folds into a d x d matrix, d^2
+    multiplications a channel, against 2dR for a CP decomposition of rank R. The matrix depends
+    on geometry alone, so layers with the same irreps share it. Needs a one-channel second
+    operand.
+    """
+
+    def __init__(self, irreps_in1, irreps_in2, irreps_out=None):
+        super().__init__(irreps_in1, irreps_in2, irreps_out)
+        if not self.uvu:
+            raise InputError(
+                f"shared/edge_matrix folds a one-channel second operand; {self.irreps_in2} has "
+                f"{self.irreps_in2[0].mul} channels: use shared/reference"
+            )
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        matrix = torch.tensordot(y, self.coupling.to(x.dtype), dims=([y.dim() - 1], [1]))
+        x = x.unflatten(-1, [self.d1, self.mul]) * w.unsqueeze(-2)  # [..., d1, mul]
+        return matrix.transpose(-1, -2).matmul(x).flatten(-2)  # [..., d3, mul]
+
+    def convolution(self) -> Convolution:
+        return EdgeMatrixConvolution(self)
+
+
+class EdgeMatrixBasis(torch.nn.Module):
+    """The folded matrices A of the edges: [E, 3] -> [E, d3, d1]."""
+
+    def __init__(self, tensor_product: SharedEdgeMatrix):
+        super().__init__()
+        one_channel = [(1, ir) for _, ir in tensor_product.irreps_in1]
+        self.spec = ("edge_matrix", str(one_channel), str(tensor_product.irreps_in2),
+                     str([ir for _, ir in tensor_product.irreps_out]))  # fmt: skip
+        self.harmonics = HarmonicsBasis(tensor_product.irreps_in2)
+        coupling = tensor_product.coupling.permute(1, 2, 0).contiguous()  # [d2, d3, d1]
+        self.register_buffer("coupling", coupling, persistent=False)
+
+    def forward(self, edge_vectors: torch.Tensor) -> torch.Tensor:
+        coupling = self.coupling.to(edge_vectors.dtype)
+        flat = self.harmonics(edge_vectors).matmul(coupling.flatten(1))
+        return flat.view(-1, coupling.shape[1], coupling.shape[2])
+
+
+class EdgeMatrixConvolution(Convolution):
+    """Gather, weigh, one batched matrix product, sum."""
+
+    def __init__(self, tensor_product: SharedEdgeMatrix):
+        super().__init__(tensor_product, EdgeMatrixBasis(tensor_product))
+        self.d1, self.mul = tensor_product.d1, tensor_product.mul
+
+    def forward(
+        self,
+        node_feats: torch.Tensor,
+        edge_basis: torch.Tensor,
+        edge_weights: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        num_receivers: int | None = None,
+    ) -> torch.Tensor:
+        n = node_feats.shape[0] if num_receivers is None else num_receivers
+        x = node_feats.view(-1, self.d1, self.mul).index_select(0, senders)  # [E, d1, mul]
+        messages = edge_basis.bmm(x * edge_weights.unsqueeze(1)).flatten(1)  # [E, out]
+        out = torch.zeros(n, self.out_dim, dtype=messages.dtype, device=messages.device)
+        return out.index_add(0, receivers, messages)
