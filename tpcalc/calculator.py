@@ -1,0 +1,218 @@
+"""The ASE face: `atoms.calc = TPCalculator("potential.safetensors")`."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from tpcalc import autotune
+from tpcalc.errors import InputError, check_name
+from tpcalc.evaluator import Evaluation, Evaluator
+from tpcalc.potential import Potential
+from tpcalc.storage import as_dtype, load_potential
+
+
+class TPCalculator(Calculator):
+    """Energy, forces and stress of a potential, with a tensor product of your choice.
+
+    Args:
+        potential: path of a NAME.safetensors, a `Potential` (copied), or a list of either: a
+            committee, whose mean is returned and whose spread is in
+            `results["energy_std"]` (eV) and `results["forces_std"]` [N, 3] (eV/Å).
+        variant: a name of `tpcalc variants`; None keeps the potential's own; "auto" measures
+            the exact variants on the first structure and remembers the fastest on disk.
+        device: anything torch accepts.
+        dtype: "float32" (energy sums and geometry stay float64) or "float64".
+        skin: Å added to the neighbour list, which is reused until atoms move more than half of it.
+
+    Properties: energy = free_energy (eV), energies [N], forces [N, 3] (eV/Å); with a cell that
+    has a volume also stress (Voigt, eV/Å³, tension positive) and stresses [N, 6], whose sum is
+    the stress. Torch's global state (default dtype, threads, seeds) is never touched.
+
+    Raises:
+        InputError: unusable file, variant, element, positions or cell; see each function.
+        CheckFailed: a result that is not finite.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+    default_parameters: dict = {}
+    discard_results_on_any_change = True
+
+    def __init__(self, potential, variant: str | None = None, device="cpu",
+                 dtype: str | torch.dtype = "float32", skin: float = 0.5):  # fmt: skip
+        super().__init__()
+        members = potential if isinstance(potential, (list, tuple)) else [potential]
+        if not members:
+            raise InputError("the committee is empty; give at least one potential")
+        dtype = as_dtype(dtype)
+        self.evaluators = [Evaluator(_open(m, device, dtype), skin) for m in members]
+        self._tune = False
+        if variant is not None:
+            self.swap(variant)
+
+    @property
+    def potential(self) -> Potential:
+        """The potential (the first of a committee)."""
+        return self.evaluators[0].potential
+
+    @property
+    def variant(self) -> str:
+        """The variant that runs; "auto" until the first structure has been seen."""
+        return "auto" if self._tune else self.potential.variant
+
+    def swap(self, variant: str) -> TPCalculator:
+        """Compute with another algorithm of the same function; the weights stay.
+
+        Raises:
+            InputError: unknown variant, or one of another function.
+            MissingDependency: the variant's package or kernel is absent.
+        """
+        self._tune = variant == "auto"
+        if not self._tune:
+            self._use(variant)
+        self.reset()
+        return self
+
+    def _use(self, variant: str) -> None:
+        self._tune = False
+        for evaluator in self.evaluators:
+            evaluator.potential.swap(variant)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        """ASE's entry; fills `results` with everything that one pass gives."""
+        super().calculate(atoms, properties, system_changes)
+        structure = _structure(self.atoms)
+        if self._tune:
+            self._choose(structure)
+        runs = [evaluator(*structure) for evaluator in self.evaluators]
+        self.results = _results(runs, self.atoms)
+        for name in properties:
+            if name in self.implemented_properties and name not in self.results:
+                raise PropertyNotImplementedError(
+                    f"{name} needs a cell with a volume; this one is {self.atoms.cell.tolist()}"
+                )
+
+    def evaluate(self, structures: list[Atoms], max_edges: int = 200_000) -> list[dict]:
+        """Results of many structures, computed together in batches of about `max_edges` edges."""
+        listed = [_structure(atoms) for atoms in structures]
+        if self._tune and listed:
+            self._choose(listed[0])
+        runs = [evaluator.batch(listed, max_edges) for evaluator in self.evaluators]
+        return [_results(run, atoms) for run, atoms in zip(zip(*runs), structures)]
+
+    def get_hessian(self, atoms: Atoms | None = None, method: str = "autograd",
+                    step: float = 1e-3) -> np.ndarray:  # fmt: skip
+        """Second derivatives of the energy [3N, 3N], eV/Å², symmetric; use dtype="float64".
+
+        `autograd` differentiates the forces (3N backward passes); `finite_differences` takes
+        central differences of forces with `step` (Å). A committee gives its mean.
+        """
+        check_name("method", method, ("autograd", "finite_differences"))
+        atoms = atoms if atoms is not None else self.atoms
+        if atoms is None:
+            raise InputError("get_hessian() has no structure yet; pass atoms")
+        structure = _structure(atoms)
+        if self._tune:
+            self._choose(structure)
+        if method == "autograd":
+            hessian = np.mean([_autograd_hessian(e, *structure) for e in self.evaluators], axis=0)
+        else:
+            hessian = np.mean(
+                [_difference_hessian(e, *structure, step) for e in self.evaluators], axis=0
+            )
+        return 0.5 * (hessian + hessian.T)
+
+    def _choose(self, structure: tuple) -> None:
+        """Swap to the fastest exact variant for this structure, measured or remembered."""
+        key = autotune.cache_key(self.potential, len(structure[3]))
+        usable, _ = autotune.exact_variants(self.potential.config["function"])
+        choice = autotune.remembered(key)
+        if choice not in usable:
+            copies = {name: copy.deepcopy(self.evaluators[0]) for name in usable}
+            for name, evaluator in copies.items():
+                evaluator.potential.swap(name)
+            times = autotune.fastest(
+                {name: (lambda e=e: e(*structure)) for name, e in copies.items()}
+            )
+            choice = min(times, key=times.get)
+            autotune.remember(key, choice)
+        self._use(choice)
+
+    def __repr__(self) -> str:
+        p = self.potential
+        weights = sum(x.numel() for x in p.parameters())
+        committee = f" (committee of {len(self.evaluators)})" if len(self.evaluators) > 1 else ""
+        return (
+            f"TPCalculator({p.config['architecture']} {p.config['function']}, {p.num_layers} "
+            f"layers, {weights} weights{committee}; variant {self.variant}, "
+            f"{str(p.dtype).removeprefix('torch.')}, {p.shifts.device}, cutoff {p.cutoff} Å, "
+            f"{' '.join(p.species)})"
+        )
+
+
+def _open(potential, device, dtype: torch.dtype) -> Potential:
+    if not isinstance(potential, Potential):
+        return load_potential(potential, dtype=dtype, device=device)
+    own = copy.deepcopy(potential).to(device)  # swap() and dtype must not reach the caller's
+    return own.set_dtype(dtype).eval().requires_grad_(False)
+
+
+def _structure(atoms: Atoms) -> tuple:
+    return atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers
+
+
+def _results(runs, atoms: Atoms) -> dict:
+    """ASE's results of one structure from the runs of all members."""
+    first: Evaluation = runs[0]
+    if len(runs) == 1:
+        energies, forces, virials = first.energies, first.forces, first.virials
+    else:
+        energies, forces, virials = (np.mean([run[k] for run in runs], axis=0) for k in range(3))
+    energy = float(energies.sum())
+    results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+    volume = abs(np.linalg.det(atoms.cell.array))
+    if volume > 0:
+        results["stress"] = full_3x3_to_voigt_6_stress(-virials.sum(axis=0) / volume)
+        results["stresses"] = full_3x3_to_voigt_6_stress(-virials / volume)
+    if len(runs) > 1:
+        results["energy_std"] = float(np.std([run.energies.sum() for run in runs]))
+        results["forces_std"] = np.std([run.forces for run in runs], axis=0)
+    return results
+
+
+def _autograd_hessian(evaluator: Evaluator, positions, cell, pbc, numbers) -> np.ndarray:
+    species = evaluator.species(numbers)
+    graph = evaluator.neighbors.update(positions, cell, pbc, numbers)
+    edge_index, vectors = evaluator.tensors(graph)
+    n = graph.num_nodes
+    hessian = np.zeros((3 * n, 3 * n))
+    if graph.num_edges == 0:
+        return hessian
+    receivers, senders = edge_index
+    with torch.enable_grad():
+        moved = torch.zeros(n, 3, dtype=vectors.dtype, device=vectors.device, requires_grad=True)
+        edges = vectors + moved[senders] - moved[receivers]
+        energies = evaluator.run(species, edge_index, edges, n)
+        (gradient,) = torch.autograd.grad(energies.sum(), moved, create_graph=True)
+        for row, component in enumerate(gradient.reshape(-1)):
+            (second,) = torch.autograd.grad(component, moved, retain_graph=True)
+            hessian[row] = second.reshape(-1).double().cpu().numpy()
+    return hessian
+
+
+def _difference_hessian(evaluator: Evaluator, positions, cell, pbc, numbers, step) -> np.ndarray:
+    n = len(positions)
+    hessian = np.zeros((3 * n, 3 * n))
+    for row in range(3 * n):
+        moved = np.array(positions, dtype=np.float64)
+        moved.reshape(-1)[row] += step
+        plus = evaluator(moved, cell, pbc, numbers).forces
+        moved.reshape(-1)[row] -= 2 * step
+        minus = evaluator(moved, cell, pbc, numbers).forces
+        hessian[row] = (minus - plus).reshape(-1) / (2 * step)
+    return hessian
