@@ -24,7 +24,9 @@ def gaunt(l1: int, l2: int, l3: int) -> torch.Tensor:
     """G = int Y_l1 Y_l2 Y_l3 dOmega, orthonormal Y in e3nn's basis: [2l1+1, 2l2+1, 2l3+1].
 
     G = sqrt((2l1+1)(2l2+1)(2l3+1) / 4 pi) |3j(l1 l2 l3; 000)| wigner_3j, float64; zero for
-    odd l1 + l2 + l3.
+    odd l1 + l2 + l3 and outside the triangle.
     """
+    if not abs(l1 - l2) <= l3 <= l1 + l2:
+        return torch.zeros(2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1, dtype=torch.float64)
     scale = math.sqrt((2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1) / (4 * math.pi))
     return wigner_3j(l1, l2, l3, dtype=torch.float64) * (scale * three_j_000(l1, l2, l3))
