@@ -17,6 +17,7 @@ VARIANTS = {
     "cg/reference": "cg.reference:CgReference",
     "cg/e3nn": "cg.e3nn:CgE3nn",
     "cg/sparse": "cg.sparse:CgSparse",
+    "cg/grouped": "cg.grouped:CgGrouped",
     "shared/reference": "shared.reference:SharedReference",
     "shared/edge_matrix": "shared.edge_matrix:SharedEdgeMatrix",
     "gaunt/reference": "gaunt.reference:GauntReference",
