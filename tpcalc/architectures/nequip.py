@@ -98,8 +98,8 @@ class NequIP(torch.nn.Module):
         current = Irreps([(scalars, Irrep("0e"))])
         for n in range(num_layers):
             wanted = hidden if n < num_layers - 1 else Irreps([(scalars, Irrep("0e"))])
-            gate = Gate(_reachable(current, self.irreps_edge, wanted))
-            conv = self._convolution(variant, current, gate.irreps_in)
+            conv = self._convolution(variant, current, wanted + Irreps("0e"))  # 0e for the gates
+            gate = Gate(Irreps([(mul, ir) for mul, ir in wanted if ir in conv.irreps_out]))
             radial = RadialMLP(num_basis, list(radial_hidden), conv.weight_numel)
             layers.append(
                 InteractionLayer(conv, gate, num_species, radial, avg_num_neighbors, n > 0)
@@ -162,12 +162,6 @@ class NequIP(torch.nn.Module):
             x = layer(x, one_hot, edge_basis, edge_feats, senders, receivers, n_local)
         isolated = self._isolated(edge_vectors.dtype)
         return self.readout(x) - isolated.index_select(0, local)
-
-
-def _reachable(irreps_node: Irreps, irreps_edge: Irreps, wanted: Irreps) -> Irreps:
-    """The wanted irreps that a convolution can make."""
-    made = {ir for _, a in irreps_node for _, b in irreps_edge for ir in a * b}
-    return Irreps([(mul, ir) for mul, ir in wanted if ir in made])
 
 
 def _padding(present: Irreps, wanted: Irreps) -> list[tuple[int, int]]:

@@ -78,7 +78,9 @@ def _e3nn_product(tp: TensorProduct) -> torch.fx.GraphModule:
     graph_module = made._compiled_main_left_right
     for name, _ in list(graph_module.named_buffers()):
         l1, l2, l3 = (int(l) for l in name.removeprefix("_w3j_").split("_"))
-        graph_module.register_buffer(name, wigner_3j(l1, l2, l3, dtype=torch.float64))
+        graph_module.register_buffer(
+            name, wigner_3j(l1, l2, l3, dtype=torch.float64), persistent=False
+        )
     graph = graph_module.graph
     operand = next(node for node in graph.nodes if node.op == "placeholder")
     for node in [n for n in graph.nodes if n.op == "get_attr"]:
