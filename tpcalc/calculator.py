@@ -51,6 +51,7 @@ class TPCalculator(Calculator):
             raise InputError("the committee is empty; give at least one potential")
         dtype = as_dtype(dtype)
         self.evaluators = [Evaluator(_open(m, device, dtype), skin) for m in members]
+        self.num_edges = 0  # of the last structure
         self._tune = False
         if variant is not None:
             self.swap(variant)
@@ -90,6 +91,7 @@ class TPCalculator(Calculator):
         if self._tune:
             self._choose(structure)
         runs = [evaluator(*structure) for evaluator in self.evaluators]
+        self.num_edges = runs[0].num_edges
         self.results = _results(runs, self.atoms)
         for name in properties:
             if name in self.implemented_properties and name not in self.results:
