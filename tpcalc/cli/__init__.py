@@ -9,7 +9,7 @@ import sys
 
 from tpcalc.errors import TpcalcError, did_you_mean
 
-# verb -> one line of help; the module tpcalc.cli.<verb> has add_arguments(parser) and run(args) -> dict | None
+# verb -> one line of help; tpcalc.cli.<verb> has add_arguments(parser) and run(args) -> dict | None
 VERBS = {
     "variants": "list the tensor-product variants and what each can do",
     "train": "train a potential from extended XYZ",
@@ -17,6 +17,7 @@ VERBS = {
     "export": "write a TorchScript file for LAMMPS",
     "md": "run molecular dynamics",
     "relax": "relax one or many structures",
+    "verify": "check the exact variants of a potential against each other and store it",
     "bench": "time molecular dynamics and relaxations per variant",
 }
 
@@ -51,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         result = module.run(args)
     except TpcalcError as error:
+        result = getattr(error, "result", None)  # a failed check still has its numbers
+        if args.json and result is not None:
+            print(json.dumps(result))
         print(f"tpcalc {verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
