@@ -8,7 +8,7 @@ import torch
 
 from tpcalc.architectures.nequip import NequIP
 from tpcalc.errors import InputError, check_name
-from tpcalc.tensor_products import VARIANTS, parse_variant, variants_of
+from tpcalc.tensor_products import functions, parse_variant, variants_of
 
 ARCHITECTURES = {"nequip": NequIP}
 _OWN_KEYS = ("architecture", "function", "species", "cutoff", "scale", "shifts")
@@ -114,7 +114,7 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
         check_name("key of the potential config", key, [*_OWN_KEYS, *known])
     function = config["function"]
     if not variants_of(function):
-        check_name("function", function, sorted({name.split("/")[0] for name in VARIANTS}))
+        check_name("function", function, functions())
     species = list(config["species"])
     shifts = config.get("shifts") or {}
     for symbol in shifts:

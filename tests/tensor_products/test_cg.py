@@ -4,7 +4,14 @@ import pytest
 import torch
 from e3nn import o3
 from tpcalc.errors import InputError
-from tpcalc.tensor_products import convolution, tensor_product
+from tpcalc.tensor_products import (
+    convolution,
+    default_variant,
+    functions,
+    tensor_product,
+    variant_class,
+    variants_of,
+)
 
 F64 = torch.float64
 
@@ -88,3 +95,13 @@ def test_unknown_option_is_refused():
         InputError, match="unknown option of gaunt/grid 'node'; did you mean 'nodes'"
     ):
         convolution("gaunt/grid", "2x0e+2x1o", "0e+1o", node="gauss")
+
+
+def test_default_variant_is_one_that_can_run():
+    for function in functions():
+        name = default_variant(function)
+        assert name in variants_of(function)
+        assert variant_class(name).available()
+        assert variant_class(name).exact
+    with pytest.raises(InputError, match="unknown function 'gant'; did you mean 'gaunt'"):
+        default_variant("gant")

@@ -25,6 +25,10 @@ VARIANTS = {
 }
 
 
+# algorithms from fastest to slowest, as `tpcalc bench layer` finds them on a CPU
+PREFERRED = ("fused", "edge_matrix", "grouped", "matmul", "grid", "e3nn", "sparse", "reference")
+
+
 def parse_variant(variant: str) -> tuple[str, dict]:
     """Split off the terms of `gaunt:R/...`: the plain name and its options.
 
@@ -78,6 +82,24 @@ def convolution(variant: str, irreps_node, irreps_edge, irreps_out=None, **optio
         InputError: unknown variant, irreps or option.
     """
     return tensor_product(variant, irreps_node, irreps_edge, irreps_out, **options).convolution()
+
+
+def default_variant(function: str) -> str:
+    """The algorithm that runs where none is named: the first of `PREFERRED` that can run here.
+
+    Fused kernels need a C++ compiler once; without one the best pure-PyTorch algorithm is taken.
+    """
+    function = check_name("function", function.split(":")[0], functions())
+    for algorithm in PREFERRED:
+        name = f"{function}/{algorithm}"
+        if name in VARIANTS and variant_class(name).available():
+            return name
+    return f"{function}/reference"
+
+
+def functions() -> list[str]:
+    """The functions that have variants, in the order of the table."""
+    return list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
 
 
 def variants_of(function: str) -> list[str]:

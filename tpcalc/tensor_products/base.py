@@ -32,6 +32,11 @@ class TensorProduct(torch.nn.Module):
         self.irreps_in2 = as_irreps(irreps_in2)
         self.channel_mode = channel_mode(self.irreps_in1, self.irreps_in2)
 
+    @classmethod
+    def available(cls) -> bool:
+        """Whether this algorithm can run on this machine; compiled ones override it."""
+        return True
+
     @torch.jit.unused
     def convolution(self) -> Convolution:
         """This product over the neighbours of each node; fused algorithms return their own."""
