@@ -1,26 +1,33 @@
-"""Plain text tables for a terminal."""
+"""Tables as text."""
 
 from __future__ import annotations
 
 
-def format_table(rows: list[dict], columns: dict[str, str]) -> str:
-    """Aligned columns with a rule under the head.
+def table_cells(rows: list[dict], columns: dict[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and the formatted cells of each column.
 
     Args:
-        rows: dictionaries; a missing or None entry prints as "-".
+        rows: dictionaries; a missing or None entry becomes "-".
         columns: key -> heading, with an optional number format after the last blank
-            ("E/eV .3f"). Text is aligned left, numbers right.
+            ("E/eV .3f").
     """
-    heads, cells, right = [], [], []
+    heads, cells = [], []
     for key, heading in columns.items():
         title, _, spec = heading.rpartition(" ")
-        if not title or not spec or spec[-1] not in "fegd":
+        if not title or spec[-1] not in "fegd":
             title, spec = heading, ""
         values = [row.get(key) for row in rows]
-        column = ["-" if v is None else format(v, spec if _is_number(v) else "") for v in values]
         heads.append(title)
-        cells.append(column)
-        right.append(any(_is_number(v) for v in values))
+        cells.append(
+            ["-" if v is None else format(v, spec if _is_number(v) else "") for v in values]
+        )
+    return heads, cells
+
+
+def format_table(rows: list[dict], columns: dict[str, str]) -> str:
+    """Aligned columns with a rule under the head; numbers to the right, text to the left."""
+    heads, cells = table_cells(rows, columns)
+    right = [any(_is_number(row.get(key)) for row in rows) for key in columns]
     widths = [max(map(len, [head, *column])) for head, column in zip(heads, cells)]
 
     def line(parts) -> str:

@@ -1,0 +1,149 @@
+"""Molecular dynamics per variant: same start, same run, measured in turn."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase import Atoms
+
+from tpcalc.bench.compare import choose_variants, differences
+from tpcalc.bench.workloads import workload
+from tpcalc.calculator import TPCalculator
+from tpcalc.md import COLD_STEPS, MDSettings, integrator, run_description, start_velocities
+from tpcalc.progress import progress
+from tpcalc.structures import bare
+
+TURNS = 10  # the steps of a variant are run in so many pieces, one variant after the other
+
+
+@dataclass
+class _Run:
+    """One variant at work."""
+
+    atoms: Atoms
+    load_s: float
+    first_s: float
+    forces: np.ndarray
+    dynamics: object = None
+    seconds: list[float] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
+
+    def advance(self, steps: int) -> None:
+        for _ in range(steps):
+            begin = time.perf_counter()
+            self.forces = self.dynamics.step(self.forces)
+            self.seconds.append(time.perf_counter() - begin)
+        self.temperatures.append(self.atoms.get_temperature())
+
+
+def bench_md(
+    potential,
+    atoms: Atoms,
+    variants: list[str] | None = None,
+    settings: MDSettings | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    skin: float = 0.5,
+) -> dict:
+    """Run the same dynamics with each variant of a potential and time every step.
+
+    Args:
+        potential: a path or `Potential`.
+        atoms: the start; velocities are drawn with the seed of the settings.
+        variants: names, None for every exact variant that can run here.
+        settings: steps, ensemble, ...; files are not written.
+        dtype, device, skin: as `TPCalculator`.
+
+    Returns:
+        {"rows": one per variant, "missing": variant -> why it cannot run}. Cold values (loading,
+        first call, first steps) are apart from the warm ones; differences are taken on frames of
+        the first variant's run.
+    """
+    settings = settings or MDSettings(steps=500, ensemble="nvt")
+    settings.check()
+    function = TPCalculator(potential).potential.config["function"]
+    names, missing = choose_variants(function, variants)
+    start = bare(atoms)
+    start_velocities(start, settings.temperature, settings.seed)
+    runs = {name: _start(potential, name, start, settings, dtype, device, skin) for name in names}
+    frames = [bare(start)]
+    per_turn = _split(settings.steps, TURNS)
+    with progress(settings.steps * len(runs), "md") as bar:
+        for steps in per_turn:
+            for run in runs.values():
+                run.advance(steps)
+                bar.update(steps)
+            frames.append(bare(runs[names[0]].atoms))
+    far = differences(potential, names, frames, dtype, device)
+    rows = [_row(name, run, settings) | far[name] for name, run in runs.items()]
+    return {"function": function, "rows": rows, "missing": missing, "settings": vars(settings)}
+
+
+def _start(potential, name, start, settings, dtype, device, skin) -> _Run:
+    begin = time.perf_counter()
+    calculator = TPCalculator(potential, name, device, dtype, skin)
+    loaded = time.perf_counter()
+    atoms = bare(start)
+    atoms.calc = calculator
+    forces = atoms.get_forces()
+    run = _Run(atoms, loaded - begin, time.perf_counter() - loaded, forces)
+    run.dynamics = integrator(atoms, settings)
+    return run
+
+
+def _split(total: int, parts: int) -> list[int]:
+    edges = np.linspace(0, total, min(parts, total) + 1).round().astype(int)
+    return np.diff(edges).tolist()
+
+
+def _row(name: str, run: _Run, settings: MDSettings) -> dict:
+    warm = np.array(run.seconds[min(COLD_STEPS, len(run.seconds) - 1) :])
+    median = float(np.median(warm))
+    return {
+        **run_description(run.atoms.calc),
+        "variant": name,
+        "atoms": len(run.atoms),
+        "steps": len(run.seconds),
+        "ms_per_step": 1e3 * median,
+        "ms_per_step_p95": 1e3 * float(np.percentile(warm, 95)),
+        "us_per_atom_step": 1e6 * median / len(run.atoms),
+        "ns_per_day": 86400e-6 * settings.timestep / median,
+        "load_ms": 1e3 * run.load_s,
+        "first_call_ms": 1e3 * run.first_s,
+        "cold_ms_per_step": 1e3 * float(np.max(run.seconds[:COLD_STEPS])),
+        "temperature_K": float(np.mean(run.temperatures[len(run.temperatures) // 2 :])),
+        "neighbor_builds": run.atoms.calc.evaluators[0].neighbors.builds,
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tpcalc bench md`."""
+    from tpcalc.bench.report import add_bench_arguments
+
+    add_bench_arguments(parser)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--timestep", type=float, default=0.5, help="fs (0.5)")
+    parser.add_argument("--ensemble", default="nvt", help="nve or nvt")
+    parser.add_argument("--temperature", type=float, default=300.0, help="K")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """`tpcalc bench md POTENTIAL...`."""
+    from tpcalc.bench.report import finish, labelled
+
+    settings = MDSettings(
+        steps=args.steps, timestep=args.timestep, ensemble=args.ensemble,
+        temperature=args.temperature, seed=args.seed,
+    )  # fmt: skip
+    atoms, paths = workload(args.system), labelled(args.potentials)
+    parts = {
+        label: {
+            "md": bench_md(path, atoms, args.variants, settings, args.dtype, args.device, args.skin)
+        }
+        for label, path in paths.items()
+    }
+    return finish(parts, args, paths)

@@ -1,0 +1,42 @@
+"""`tpcalc bench KIND`: timings, each kind in tpcalc/bench/KIND.py."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from tpcalc.errors import check_name
+
+# kind -> one line of help; tpcalc.bench.<kind> has add_arguments(parser) and run(args) -> dict
+KINDS = {
+    "demo": "the shipped potentials on 3BPA: dynamics and relaxation with every variant",
+    "md": "molecular dynamics per variant",
+    "relax": "relaxations per variant",
+    "layer": "one tensor product or convolution per variant",
+    "lammps": "the exported potential in LAMMPS, per variant and number of ranks",
+    "profile": "where the time of one step goes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The kind, and all that follows it."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "kinds:\n" + "\n".join(f"  {k:8s} {h}" for k, h in KINDS.items())
+    parser.add_argument("kind", metavar="KIND", help="what to time; `tpcalc bench KIND --help`")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> dict | None:
+    """Hand over to the module of the kind."""
+    kind = check_name("kind of benchmark", args.kind, KINDS)
+    module = importlib.import_module(f"tpcalc.bench.{kind}")
+    parser = argparse.ArgumentParser(prog=f"tpcalc bench {kind}", description=KINDS[kind])
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    module.add_arguments(parser)
+    inner = parser.parse_args(args.rest)
+    inner.json = args.json = inner.json or args.json
+    if getattr(inner, "threads", None) is not None:
+        from tpcalc.cli.options import set_threads
+
+        set_threads(inner)
+    return module.run(inner)
