@@ -22,6 +22,7 @@ VARIANTS = {
     "shared/edge_matrix": "shared.edge_matrix:SharedEdgeMatrix",
     "gaunt/reference": "gaunt.reference:GauntReference",
     "gaunt/grid": "gaunt.grid:GauntGrid",
+    "gaunt/fourier": "gaunt.fourier:GauntFourier",
 }
 
 
