@@ -20,6 +20,7 @@ VARIANTS = {
     "cg/grouped": "cg.grouped:CgGrouped",
     "shared/reference": "shared.reference:SharedReference",
     "shared/edge_matrix": "shared.edge_matrix:SharedEdgeMatrix",
+    "shared/cp": "shared.cp:SharedCp",
     "gaunt/reference": "gaunt.reference:GauntReference",
     "gaunt/grid": "gaunt.grid:GauntGrid",
     "gaunt/fourier": "gaunt.fourier:GauntFourier",

@@ -56,8 +56,8 @@ class EdgeMatrixBasis(torch.nn.Module):
 class EdgeMatrixConvolution(Convolution):
     """Gather, weigh, one batched matrix product, sum."""
 
-    def __init__(self, tensor_product: SharedEdgeMatrix):
-        super().__init__(tensor_product, EdgeMatrixBasis(tensor_product))
+    def __init__(self, tensor_product: SharedReference, edge_basis: torch.nn.Module | None = None):
+        super().__init__(tensor_product, edge_basis or EdgeMatrixBasis(tensor_product))
         self.d1, self.mul = tensor_product.d1, tensor_product.mul
 
     def forward(
