@@ -18,6 +18,8 @@ VARIANTS = {
     "cg/e3nn": "cg.e3nn:CgE3nn",
     "cg/sparse": "cg.sparse:CgSparse",
     "cg/grouped": "cg.grouped:CgGrouped",
+    "cg/so2": "cg.so2:CgSo2",
+    "cg/so2_truncated": "cg.so2:CgSo2Truncated",
     "shared/reference": "shared.reference:SharedReference",
     "shared/edge_matrix": "shared.edge_matrix:SharedEdgeMatrix",
     "shared/cp": "shared.cp:SharedCp",
