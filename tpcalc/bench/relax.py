@@ -41,8 +41,8 @@ def bench_relax(
     """
     settings = settings or RelaxSettings()
     settings.check()
-    function = TPCalculator(potential).potential.config["function"]
-    names, missing = choose_variants(function, variants)
+    loaded = TPCalculator(potential).potential
+    names, missing = choose_variants(loaded, variants)
     start = bare(atoms)
     start.positions += np.random.default_rng(seed).normal(scale=displacement, size=(len(atoms), 3))
     rows, first = [], None
@@ -66,7 +66,12 @@ def bench_relax(
                 }
             )
             bar.update()
-    return {"function": function, "rows": rows, "missing": missing, "settings": vars(settings)}
+    return {
+        "function": loaded.config["function"],
+        "rows": rows,
+        "missing": missing,
+        "settings": vars(settings),
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

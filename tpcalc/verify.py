@@ -1,0 +1,169 @@
+"""Certificates: does every exact variant of a potential give the potential's own numbers?
+
+Energy-only checks have let wrong kernels through elsewhere, so four things are measured on
+structures of many shapes: energy, forces and stress against the function's reference, and the
+forces of each variant against finite differences of its own energy.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import numpy as np
+import torch
+from ase import Atoms
+
+import tpcalc
+from tpcalc.autotune import runnable_variants
+from tpcalc.calculator import TPCalculator
+from tpcalc.errors import CheckFailed, check_name
+from tpcalc.progress import progress
+from tpcalc.storage import update_manifest
+
+# largest differences allowed: eV/atom, eV/Å, eV/Å³, and forces against finite differences
+# (relative); those of forces and stress grow with the forces where these exceed 1 eV/Å
+LIMITS = {
+    "float64": {"energy": 1e-10, "forces": 1e-9, "stress": 1e-10, "finite_difference": 1e-6},
+    "float32": {"energy": 1e-4, "forces": 1e-3, "stress": 1e-4},
+}
+STEP = 1e-4  # Å of the finite differences
+DIRECTIONS = 6  # random directions per structure in which the forces are differentiated
+
+
+def probe_structures(species: list[str], cutoff: float, seed: int = 0) -> dict[str, Atoms]:
+    """Structures of all the shapes that break neighbour lists and kernels, seeded.
+
+    A molecule, a slab, a wire, a triclinic crystal, a cell smaller than the cutoff, one atom,
+    two atoms out of reach, a flat and a linear molecule; together they hold every species.
+    """
+    rng = np.random.default_rng(seed)
+    sheared = np.array([[1.0, 0, 0], [0.2, 1.0, 0], [-0.1, 0.3, 1.0]])
+    flat = _cluster(rng, species, 8, 7.0)
+    flat.positions = [[1.3 * (n % 3), 1.3 * (n // 3), 0.0] for n in range(8)]
+    linear = _cluster(rng, species, 4, 7.0)
+    linear.positions = [[0.0, 0.0, 1.3 * n] for n in range(4)]
+    far = Atoms([species[0], species[-1]], positions=[[0, 0, 0], [cutoff + 1.0, 0, 0]])
+    return {
+        "molecule": _cluster(rng, species, 3 * len(species), 6.0),
+        "slab": _cluster(rng, species, 12, 6.0, pbc=[True, True, False]),
+        "wire": _cluster(rng, species, 8, 5.0, pbc=[False, False, True]),
+        "triclinic": _cluster(rng, species, 12, 6.0, pbc=True, shape=sheared),
+        "small cell": _cluster(rng, species, 2, 0.6 * cutoff, pbc=True, shape=sheared),
+        "one atom": Atoms(species[0]),
+        "far apart": far,
+        "flat": flat,
+        "linear": linear,
+    }
+
+
+def verify(
+    potential,
+    variants: list[str] | None = None,
+    dtypes: tuple[str, ...] = ("float64", "float32"),
+    device: str = "cpu",
+    store: bool = False,
+) -> dict:
+    """Measure every variant against the reference and its own energy; see the module's text.
+
+    Args:
+        potential: a path or `Potential`.
+        variants: names; None takes every exact variant that can run here.
+        dtypes: to check.
+        device: anything torch accepts.
+        store: write the certificate into the manifest of the file.
+
+    Returns:
+        The certificate: {"rows": one per variant and dtype, "passed", "limits", versions}.
+
+    Raises:
+        CheckFailed: a variant is outside of the limits; `.result` holds the certificate.
+        InputError: unknown variant or dtype.
+    """
+    calculator = TPCalculator(potential, device=device, dtype="float64")
+    own = calculator.potential
+    names = variants or runnable_variants(own)[0]
+    probes = probe_structures(own.species, own.cutoff)
+    structures = list(probes.values())
+    expected = calculator.swap(f"{own.config['function']}/reference").evaluate(structures)
+    rows = []
+    with progress(len(names) * len(dtypes), "verify", "check") as bar:
+        for dtype in dtypes:
+            limits = LIMITS[check_name("dtype", dtype, LIMITS)]
+            for name in names:
+                test = TPCalculator(potential, name, device, dtype)
+                rows.append(_measure(test, structures, expected, limits) | {"dtype": dtype})
+                bar.update()
+    certificate = {
+        "rows": rows,
+        "passed": all(row["passed"] for row in rows),
+        "limits": LIMITS,
+        "structures": list(probes),
+        "versions": {"tpcalc": tpcalc.__version__, "torch": torch.__version__},
+        "machine": platform.machine(),
+        "device": str(device),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if not certificate["passed"]:
+        bad = [f"{r['variant']} in {r['dtype']} ({r['worst']})" for r in rows if not r["passed"]]
+        error = CheckFailed(f"outside of the limits: {'; '.join(bad)}; do not use")
+        error.result = certificate
+        raise error
+    if store:
+        update_manifest(potential, certificates=certificate)
+    return certificate
+
+
+def _cluster(rng, species, count: int, side: float, pbc=False, shape=None) -> Atoms:
+    """`count` atoms at random, at least 1.1 Å apart, images included; every species in turn."""
+    cell = side * (np.eye(3) if shape is None else shape)
+    symbols = [species[n % len(species)] for n in range(count)]
+    atoms = Atoms(cell=cell, pbc=pbc)
+    while len(atoms) < count:
+        trial = atoms + Atoms([symbols[len(atoms)]], [rng.random(3) @ cell])
+        distances = trial.get_all_distances(mic=True)[-1, :-1]
+        if len(distances) == 0 or distances.min() > 1.1:
+            atoms = trial
+    if not np.any(pbc):
+        atoms.set_cell(None)
+    return atoms
+
+
+def _measure(calculator: TPCalculator, structures, expected, limits) -> dict:
+    worst = dict.fromkeys(limits, 0.0)
+    for atoms, result, reference in zip(structures, calculator.evaluate(structures), expected):
+        force = max(1.0, np.abs(reference["forces"]).max())
+        difference = abs(result["energy"] - reference["energy"]) / len(atoms)
+        worst["energy"] = max(worst["energy"], difference / force)
+        for key in ("forces", "stress"):
+            if key in reference:
+                difference = np.abs(result[key] - reference[key]).max() / force
+                worst[key] = max(worst[key], float(difference))
+        if "finite_difference" in limits:
+            error = _finite_difference(calculator, atoms, result["forces"]) / force
+            worst["finite_difference"] = max(worst["finite_difference"], error)
+    ratios = {key: worst[key] / limits[key] for key in limits}
+    key = max(ratios, key=ratios.get)
+    return {
+        "variant": calculator.variant,
+        "class": calculator.potential.model.layers[0].conv.algorithm_class,  # what ran
+        **{name: float(value) for name, value in worst.items()},
+        "worst": f"{key} {worst[key]:.1e}, limit {limits[key]:.0e}",
+        "passed": bool(ratios[key] <= 1.0),
+    }
+
+
+def _finite_difference(calculator: TPCalculator, atoms: Atoms, forces: np.ndarray) -> float:
+    """Largest error of forces along random directions of unit length, fourth order, eV/Å."""
+    rng = np.random.default_rng(len(atoms))
+    directions = rng.normal(size=(DIRECTIONS, len(atoms), 3))
+    directions /= np.linalg.norm(directions, axis=(1, 2), keepdims=True)
+    moved = []
+    for direction in directions:
+        for steps in (-2, -1, 1, 2):
+            copy = atoms.copy()
+            copy.positions += steps * STEP * direction
+            moved.append(copy)
+    e = np.array([r["energy"] for r in calculator.evaluate(moved)]).reshape(DIRECTIONS, 4)
+    slopes = (e[:, 0] - 8 * e[:, 1] + 8 * e[:, 2] - e[:, 3]) / (12 * STEP)
+    return float(np.abs(slopes + (directions * forces).sum(axis=(1, 2))).max())
