@@ -26,6 +26,12 @@ VARIANTS = {
     "gaunt/reference": "gaunt.reference:GauntReference",
     "gaunt/grid": "gaunt.grid:GauntGrid",
     "gaunt/fourier": "gaunt.fourier:GauntFourier",
+    "gaunt_full/reference": "gaunt_full.reference:GauntFullReference",
+    "gaunt_full/grid": "gaunt_full.grid:GauntFullGrid",
+    "matrix/reference": "matrix.reference:MatrixReference",
+    "matrix/matmul": "matrix.matmul:MatrixMatmul",
+    "vector/reference": "vector.reference:VectorReference",
+    "vector/grid": "vector.grid:VectorGrid",
 }
 
 
