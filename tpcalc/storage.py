@@ -51,6 +51,7 @@ OPTIONAL = {
     "accuracy": (dict, list),  # the table of errors
     "certificates": (dict, list),  # results of `tpcalc verify`
     "created_with": str,
+    "imported": dict,  # file, format and sha256 of the original; its results on probe structures
 }
 
 

@@ -7,9 +7,12 @@ import math
 import torch
 from e3nn.o3 import Irrep, Irreps
 
+from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
+from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.gate import Gate
-from tpcalc.nn.linear import Linear, SpeciesLinear
+from tpcalc.nn.linear import CommonLinear, Linear, SpeciesLinear
+from tpcalc.nn.norm import RmsNorm
 from tpcalc.nn.radial import BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
 from tpcalc.tensor_products import convolution
@@ -24,22 +27,28 @@ class InteractionLayer(torch.nn.Module):
     """
 
     def __init__(self, conv: Convolution, gate: Gate, num_species: int, radial: RadialMLP,
-                 avg_num_neighbors: float, exchange: bool):  # fmt: skip
+                 avg_num_neighbors: float, exchange: bool, self_connection: str = "species",
+                 normalization: str = "none"):  # fmt: skip
         super().__init__()
         self.linear_up = Linear(conv.irreps_node, conv.irreps_node)
         self.conv = conv
         self.radial = radial
         self.linear_down = Linear(conv.irreps_out, gate.irreps_in)
         sc_irreps = [(mul, ir) for mul, ir in gate.irreps_in if ir in conv.irreps_node]
-        self.self_connection = SpeciesLinear(conv.irreps_node, Irreps(sc_irreps), num_species)
+        if self_connection == "species":
+            self.self_connection = SpeciesLinear(conv.irreps_node, Irreps(sc_irreps), num_species)
+        else:
+            self.self_connection = CommonLinear(conv.irreps_node, Irreps(sc_irreps))
         self.pad_sc = _padding(Irreps(sc_irreps), gate.irreps_in)
+        self.scale_features = (
+            RmsNorm(gate.irreps_in) if normalization == "rms" else torch.nn.Identity()
+        )
         self.gate = gate
         self.norm = 1.0 / math.sqrt(avg_num_neighbors)
         self.exchange = exchange
 
-    def self_part(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
-        """What an atom contributes without neighbours, before the gate: [n, gate.irreps_in]."""
-        sc = self.self_connection(x, one_hot)
+    def padded(self, sc: torch.Tensor) -> torch.Tensor:
+        """The self-connection with zeros where it has no block: [n, gate.irreps_in]."""
         if len(self.pad_sc) == 1:
             return sc
         parts: list[torch.Tensor] = []
@@ -49,19 +58,23 @@ class InteractionLayer(torch.nn.Module):
                 parts.append(sc[:, start : start + width])
                 start += width
             else:
-                parts.append(torch.zeros(x.shape[0], width, dtype=x.dtype, device=x.device))
+                parts.append(torch.zeros(sc.shape[0], width, dtype=sc.dtype, device=sc.device))
         return torch.cat(parts, 1)
 
     def forward(self, x: torch.Tensor, one_hot: torch.Tensor, basis: torch.Tensor,
                 edge_feats: torch.Tensor, senders: torch.Tensor, receivers: torch.Tensor,
                 n_local: int) -> torch.Tensor:  # fmt: skip
-        sc = self.self_part(x[:n_local], one_hot)
+        sc = self.padded(self.self_connection(x[:n_local], one_hot))
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
         weights = self.radial(edge_feats)
         messages = self.conv(up, basis, weights, senders, receivers, n_local) * self.norm
-        return self.gate(self.linear_down(messages) + sc)
+        return self.gate(self.scale_features(self.linear_down(messages) + sc))
+
+    def isolated(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer for one atom of each species without neighbours: [num_species, *]."""
+        return self.gate(self.scale_features(self.padded(self.self_connection.each_species(x))))
 
 
 class NequIP(torch.nn.Module):
@@ -70,43 +83,55 @@ class NequIP(torch.nn.Module):
     Args:
         num_species: elements the model knows.
         cutoff: Å.
-        hidden_irreps: node features between layers, e.g. "32x0e+32x1o+32x2e".
+        hidden_irreps: node features between layers, e.g. "32x0e+32x1o+32x2e" (the last layer
+            keeps its even scalars), or a list: what each layer makes.
         lmax: largest degree of the spherical harmonics of an edge.
         num_layers: convolutions.
         num_basis, radial_hidden, cutoff_p: radial functions.
         avg_num_neighbors: sums over neighbours are divided by its square root.
         readout_hidden: width of the readout's hidden layer, 0 for a linear readout.
+        embedding_channels: width of the species embedding; None takes the scalars of the first
+            layer's features.
+        self_connection: "species" (a matrix for each) or "common" (one for all).
+        normalization: "none", or "rms" (`RmsNorm`) before every gate.
+        symmetry: "O3", or "SO3": parities are ignored, write all irreps even (SevenNet).
+        cutoff_function: "polynomial" (with cutoff_p), or "xplor" (from cutoff_onset, Å).
         tensor_product_options: passed to every convolution (e.g. {"terms": 2}).
     """
 
     def __init__(self, num_species: int, cutoff: float, variant: str,
-                 hidden_irreps: str = "32x0e+32x1o+32x2e", lmax: int = 2, num_layers: int = 3,
+                 hidden_irreps: str | list[str] = "32x0e+32x1o+32x2e",
+                 lmax: int = 2, num_layers: int = 3,
                  num_basis: int = 8, radial_hidden: tuple[int, ...] = (64, 64),
                  cutoff_p: float = 6.0, avg_num_neighbors: float = 10.0,
-                 readout_hidden: int = 16,
-                 tensor_product_options: dict | None = None):  # fmt: skip
+                 readout_hidden: int = 16, tensor_product_options: dict | None = None,
+                 embedding_channels: int | None = None, self_connection: str = "species",
+                 normalization: str = "none", symmetry: str = "O3",
+                 cutoff_function: str = "polynomial", cutoff_onset: float = 0.0):  # fmt: skip
         super().__init__()
         register_halo_exchange()
         self.num_species = num_species
         self.options = dict(tensor_product_options or {})
-        hidden = as_irreps(hidden_irreps).sort().irreps.simplify()
-        scalars = hidden.count(Irrep("0e"))
-        self.irreps_edge = Irreps.spherical_harmonics(lmax)
-        self.embedding = torch.nn.Parameter(torch.randn(num_species, scalars, dtype=torch.float64))
-        self.radial_basis = BesselBasis(cutoff, num_basis, cutoff_p)
+        _check_kinds(self_connection, normalization, symmetry, cutoff_function)
+        wanted = _layer_irreps(hidden_irreps, num_layers)
+        self.irreps_edge = Irreps.spherical_harmonics(lmax, -1 if symmetry == "O3" else 1)
+        channels = embedding_channels or wanted[0].count(Irrep("0e"))
+        self.embedding = torch.nn.Parameter(torch.randn(num_species, channels, dtype=torch.float64))
+        envelope = XplorCutoff(cutoff, cutoff_onset) if cutoff_function == "xplor" else None
+        self.radial_basis = BesselBasis(cutoff, num_basis, cutoff_p, envelope=envelope)
         layers: list[InteractionLayer] = []
-        current = Irreps([(scalars, Irrep("0e"))])
+        current = Irreps([(channels, Irrep("0e"))])
         for n in range(num_layers):
-            wanted = hidden if n < num_layers - 1 else Irreps([(scalars, Irrep("0e"))])
-            conv = self._convolution(variant, current, wanted + Irreps("0e"))  # 0e for the gates
-            gate = Gate(Irreps([(mul, ir) for mul, ir in wanted if ir in conv.irreps_out]))
+            conv = self._convolution(variant, current, wanted[n] + Irreps("0e"))  # 0e: gates
+            gate = Gate(Irreps([(mul, ir) for mul, ir in wanted[n] if ir in conv.irreps_out]))
             radial = RadialMLP(num_basis, list(radial_hidden), conv.weight_numel)
             layers.append(
-                InteractionLayer(conv, gate, num_species, radial, avg_num_neighbors, n > 0)
-            )
+                InteractionLayer(conv, gate, num_species, radial, avg_num_neighbors, n > 0,
+                                 self_connection, normalization)
+            )  # fmt: skip
             current = gate.irreps_out
         self.layers = torch.nn.ModuleList(layers)
-        self.readout = ScalarReadout(scalars, readout_hidden)
+        self.readout = ScalarReadout(current.count(Irrep("0e")), readout_hidden)
         self._collect_bases()
 
     def _convolution(self, variant: str, irreps_node: Irreps, irreps_out: Irreps) -> Convolution:
@@ -138,12 +163,11 @@ class NequIP(torch.nn.Module):
             layer.conv.edge_basis = bases[index]
         self.bases = torch.nn.ModuleList(bases).to(self.embedding.device, self.embedding.dtype)
 
-    def _isolated(self, dtype: torch.dtype) -> torch.Tensor:
+    def _isolated(self) -> torch.Tensor:
         """Energies of the species without neighbours: [num_species]; constant when frozen."""
-        one_hot = torch.eye(self.num_species, dtype=dtype, device=self.embedding.device)
         x = self.embedding
         for layer in self.layers:
-            x = layer.gate(layer.self_part(x, one_hot))
+            x = layer.isolated(x)
         return self.readout(x)
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
@@ -160,8 +184,31 @@ class NequIP(torch.nn.Module):
         for n, layer in enumerate(self.layers):
             edge_basis = bases[self.basis_of_layer[n]]
             x = layer(x, one_hot, edge_basis, edge_feats, senders, receivers, n_local)
-        isolated = self._isolated(edge_vectors.dtype)
+        isolated = self._isolated()
         return self.readout(x) - isolated.index_select(0, local)
+
+
+def _check_kinds(self_connection: str, normalization: str, symmetry: str, cutoff: str) -> None:
+    check_name("self_connection", self_connection, ("species", "common"))
+    check_name("normalization", normalization, ("none", "rms"))
+    check_name("symmetry", symmetry, ("O3", "SO3"))
+    check_name("cutoff_function", cutoff, ("polynomial", "xplor"))
+
+
+def _layer_irreps(hidden_irreps: str | list[str], num_layers: int) -> list[Irreps]:
+    """What each layer makes; the last one keeps even scalars alone unless a list says more."""
+    if isinstance(hidden_irreps, str):
+        hidden = as_irreps(hidden_irreps).sort().irreps.simplify()
+        scalars = Irreps([(hidden.count(Irrep("0e")), Irrep("0e"))])
+        return [hidden] * (num_layers - 1) + [scalars]
+    if len(hidden_irreps) != num_layers:
+        raise InputError(
+            f"hidden_irreps lists {len(hidden_irreps)} layers, num_layers is {num_layers}"
+        )
+    wanted = [as_irreps(irreps).sort().irreps.simplify() for irreps in hidden_irreps]
+    if [ir for _, ir in wanted[-1]] != [Irrep("0e")]:
+        raise InputError(f"the last layer makes {wanted[-1]}; the readout takes 0e alone")
+    return wanted
 
 
 def _padding(present: Irreps, wanted: Irreps) -> list[tuple[int, int]]:

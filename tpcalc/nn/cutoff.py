@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from tpcalc.errors import InputError
+
 
 class PolynomialCutoff(torch.nn.Module):
     """Falls from 1 at r = 0 to 0 at the cutoff: [E] -> [E].
@@ -25,3 +27,27 @@ class PolynomialCutoff(torch.nn.Module):
             (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * x + p * (p + 1.0) / 2.0 * x * x
         )
         return torch.where(x < 1.0, envelope, torch.zeros_like(x))
+
+
+class XplorCutoff(torch.nn.Module):
+    """1 up to `onset`, then falls to 0 at the cutoff, with one continuous derivative: [E] -> [E].
+
+    f = (rc^2 - r^2)^2 (rc^2 + 2 r^2 - 3 ro^2) / (rc^2 - ro^2)^3. Source: HOOMD-blue's "xplor"
+    smoothing, which SevenNet-0 was trained with; forces are continuous, their slope is not.
+
+    Raises:
+        InputError: the onset is not inside the cutoff.
+    """
+
+    def __init__(self, cutoff: float, onset: float):
+        super().__init__()
+        if not 0 <= onset < cutoff:
+            raise InputError(f"cutoff_onset {onset} Å must lie in [0, cutoff = {cutoff} Å)")
+        self.cutoff = float(cutoff)
+        self.onset = float(onset)
+
+    def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
+        r2, on2, off2 = edge_lengths * edge_lengths, self.onset**2, self.cutoff**2
+        fall = (off2 - r2) * (off2 - r2) * (off2 + 2.0 * r2 - 3.0 * on2) / (off2 - on2) ** 3
+        fall = torch.where(edge_lengths < self.onset, torch.ones_like(r2), fall)
+        return torch.where(edge_lengths < self.cutoff, fall, torch.zeros_like(r2))

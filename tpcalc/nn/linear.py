@@ -50,17 +50,23 @@ class Linear(torch.nn.Module):
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
+# up to here one product over species x channels wins; above, atoms are grouped by species
+DENSE_SPECIES = 8
+
+
 class SpeciesLinear(torch.nn.Module):
     """One matrix per irrep and species: the self-connection of NequIP, [N, in] -> [N, out].
 
     The same map as a fully connected product with one-hot species (scaled by 1/sqrt(fan-in)
-    of the channels), as one matrix product over species x channels.
+    of the channels). Few species: one matrix product over species x channels. Many: one matrix
+    product per species that is present.
     """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, num_species: int):
         super().__init__()
         self.blocks = _shared_blocks(irreps_in, irreps_out)
         self.num_species = num_species
+        self.dense: bool = num_species <= DENSE_SPECIES
         parts = [
             torch.randn(num_species * i * o, dtype=torch.float64) / math.sqrt(i)
             for *_, i, o in self.blocks
@@ -69,6 +75,8 @@ class SpeciesLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
         """`one_hot` [N, num_species] in the dtype of `x`."""
+        if not self.dense:
+            return self._grouped(x, one_hot.argmax(1))
         n, s = x.shape[0], self.num_species
         parts: list[torch.Tensor] = []
         offset = 0
@@ -79,3 +87,55 @@ class SpeciesLinear(torch.nn.Module):
             block = block * one_hot.view(n, 1, s, 1)  # [N, dim, species, mul_in]
             parts.append(block.reshape(n * dim, s * mul_in).matmul(w).view(n, dim * mul_out))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _grouped(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """The same with atoms sorted by species: [N, in], [N] -> [N, out]."""
+        order = torch.argsort(species)
+        ordered = x.index_select(0, order)
+        counts: list[int] = torch.bincount(species, minlength=self.num_species).tolist()
+        parts: list[torch.Tensor] = []
+        offset = 0
+        for start, dim, mul_in, mul_out in self.blocks:
+            size = mul_in * mul_out
+            rows: list[torch.Tensor] = []
+            first = 0
+            for index, count in enumerate(counts):
+                if count > 0:
+                    w = self.weight[offset + index * size : offset + (index + 1) * size]
+                    block = ordered[first : first + count, start : start + dim * mul_in]
+                    block = block.reshape(count * dim, mul_in).matmul(w.view(mul_in, mul_out))
+                    rows.append(block.view(count, dim * mul_out))
+                    first += count
+            offset += self.num_species * size
+            parts.append(torch.cat(rows, 0) if len(rows) > 0 else x.new_zeros(0, dim * mul_out))
+        return torch.cat(parts, 1).index_select(0, torch.argsort(order))
+
+    def each_species(self, x: torch.Tensor) -> torch.Tensor:
+        """Row s of `x` [num_species, in] by the matrix of species s: [num_species, out]."""
+        s = self.num_species
+        if self.dense:
+            return self.forward(x, torch.eye(s, dtype=x.dtype, device=x.device))
+        parts: list[torch.Tensor] = []
+        offset = 0
+        for start, dim, mul_in, mul_out in self.blocks:
+            w = self.weight[offset : offset + s * mul_in * mul_out].view(s, mul_in, mul_out)
+            offset += s * mul_in * mul_out
+            block = x[:, start : start + dim * mul_in].reshape(s, dim, mul_in)
+            parts.append(block.bmm(w).reshape(s, dim * mul_out))
+        return torch.cat(parts, 1)
+
+
+class CommonLinear(torch.nn.Module):
+    """A self-connection with one matrix per irrep for all species: [N, in] -> [N, out]."""
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps):
+        super().__init__()
+        self.linear = Linear(irreps_in, irreps_out)
+
+    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        """`one_hot` is what `SpeciesLinear` needs; it is not read."""
+        return self.linear(x)
+
+    def each_species(self, x: torch.Tensor) -> torch.Tensor:
+        """As `SpeciesLinear.each_species`."""
+        return self.linear(x)

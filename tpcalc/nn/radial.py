@@ -15,18 +15,18 @@ SILU_NORM = 1.676532470331092
 class BesselBasis(torch.nn.Module):
     """sqrt(2/rc) sin(n pi r / rc) / r times a polynomial cutoff: [E] -> [E, num_basis].
 
-    `prefactor` "mace" gives sqrt(2/rc), "nequip" gives 2/rc. Source: Gasteiger et al. 2020.
+    `prefactor` "mace" gives sqrt(2/rc), "nequip" gives 2/rc; an `envelope` replaces the
+    polynomial cutoff. Source: Gasteiger et al. 2020.
     """
 
-    def __init__(
-        self, cutoff: float, num_basis: int = 8, cutoff_p: float = 6.0, prefactor: str = "nequip"
-    ):
+    def __init__(self, cutoff: float, num_basis: int = 8, cutoff_p: float = 6.0,
+                 prefactor: str = "nequip", envelope: torch.nn.Module | None = None):  # fmt: skip
         super().__init__()
         self.num_basis = num_basis
         frequencies = torch.arange(1, num_basis + 1, dtype=torch.float64) * math.pi / cutoff
         self.frequencies = torch.nn.Parameter(frequencies, requires_grad=False)
         self.prefactor = 2.0 / cutoff if prefactor == "nequip" else math.sqrt(2.0 / cutoff)
-        self.cutoff = PolynomialCutoff(cutoff, cutoff_p)
+        self.cutoff = envelope or PolynomialCutoff(cutoff, cutoff_p)
 
     def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
         r = edge_lengths.unsqueeze(1)  # [E, 1]
