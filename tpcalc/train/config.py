@@ -41,13 +41,19 @@ class BaselineConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of energy per atom (eV/atom), force components (eV/Å) and stress (eV/Å³)."""
+    """Weights of energy per atom (eV/atom), force components (eV/Å) and stress (eV/Å³).
+
+    Forces shape the surface first; where `late_energy` is set, it replaces `energy` from the
+    share `late_from` of the run on, and the best weights are chosen anew from there.
+    """
 
     kind: str = "mse"  # mse | huber
     energy: float = 1.0
     forces: float = 1.0
     stress: float = 0.0
     huber_delta: float = 0.01
+    late_energy: float | None = None
+    late_from: float = 0.75
 
 
 @dataclass
@@ -99,6 +105,7 @@ class TrainConfig:
     seed: int = 0
     threads: int | None = None  # of torch; None leaves torch's choice
     device: str = "cpu"
+    calibrate: bool = True  # scale the random weights, see tpcalc/train/calibrate.py
     train_variant: str | None = None  # algorithm that trains; must be exact for the function
     licence: str | None = None  # of the weights; stands in the manifest and the card
     citation: str | None = None  # of the data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import signal
 import threading
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 import torch
 
 from tpcalc.errors import CheckFailed
-from tpcalc.train.config import TrainConfig
+from tpcalc.train.calibrate import calibrate
+from tpcalc.train.config import LossConfig, TrainConfig
 from tpcalc.train.data import GraphData, make_batch
 from tpcalc.train.evaluate import errors_on_batches
 from tpcalc.train.loss import loss_terms, weighted_sum
@@ -83,6 +85,12 @@ class Trainer:
         self.best_metric = math.inf
         self.best: dict | None = None  # weights of the average at the best validation
         self.best_epoch = 0
+        self.late = False  # whether the late energy weight is in force
+
+    def calibrate(self) -> None:
+        """Unit messages on the first frames; before the first step only."""
+        calibrate(self.potential, make_batch(self.graphs[:20], self.config.device))
+        self.average.load_state_dict(self.potential.state_dict())
 
     def fit(
         self,
@@ -105,6 +113,8 @@ class Trainer:
         before, start = self.elapsed, time.monotonic()
         while self.epoch < self.config.max_epochs and not self._out_of_time():
             order = self._order()
+            if self.step_in_epoch == 0:
+                self._enter_late_stage()
             while self.step_in_epoch < self.steps_per_epoch:
                 self._step(order)
                 self.elapsed = before + time.monotonic() - start
@@ -128,6 +138,17 @@ class Trainer:
             share = max(share, self.elapsed / (60.0 * self.config.max_minutes))
         return share
 
+    def _enter_late_stage(self) -> None:
+        """Switch the energy weight when its time has come; earlier bests no longer compare."""
+        loss = self.config.loss
+        if loss.late_energy is not None and not self.late and self._progress() >= loss.late_from:
+            self.late, self.best_metric = True, math.inf
+            self.schedule.best = math.inf
+
+    def _loss_config(self) -> LossConfig:
+        loss = self.config.loss
+        return dataclasses.replace(loss, energy=loss.late_energy) if self.late else loss
+
     def _order(self) -> list[int]:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epoch)
         return torch.randperm(len(self.graphs), generator=generator).tolist()
@@ -141,9 +162,10 @@ class Trainer:
             group["lr"] = config.optimizer.lr * self.schedule.factor(self.steps, self._progress())
         wants_stress = config.loss.stress > 0 and bool(batch.has_stress.any())
         prediction = predict(self.potential, batch, training=True, stress=wants_stress)
-        terms = loss_terms(prediction, batch, config.loss)
+        loss = self._loss_config()
+        terms = loss_terms(prediction, batch, loss)
         self.optimizer.zero_grad(set_to_none=True)
-        weighted_sum(terms, config.loss).backward()
+        weighted_sum(terms, loss).backward()
         limit = config.optimizer.clip_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit or math.inf, foreach=True)
         if not torch.isfinite(norm):  # before the weights are touched
@@ -183,7 +205,7 @@ class Trainer:
 
     def _metric(self, errors: dict) -> float:
         """Weighted sum of squared RMSEs (eV, Å): what the best weights are chosen by."""
-        loss = self.config.loss
+        loss = self._loss_config()
         weights = {"energy_per_atom": loss.energy, "forces": loss.forces, "stress": loss.stress}
         return sum(w * (1e-3 * errors.get(f"{k}_rmse", 0.0)) ** 2 for k, w in weights.items())
 
@@ -218,6 +240,7 @@ _NUMBERS = (
     "elapsed",
     "best_metric",
     "best_epoch",
+    "late",
 )
 
 

@@ -89,6 +89,8 @@ def train(
         trainer = Trainer(potential, graphs, valid, config)
         if state is not None:
             trainer.load(state)
+        elif config.calibrate:
+            trainer.calibrate()
         log(_headline(potential, graphs, valid))
         status, signal = _fit(trainer, checkpoint, data, log)
         result = {
