@@ -19,6 +19,8 @@ VERBS = {
     "relax": "relax one or many structures",
     "verify": "check the exact variants of a potential against each other and store it",
     "bench": "time molecular dynamics and relaxations per variant",
+    "build": "compile the fused kernels and the LAMMPS pair style",
+    "doctor": "what is installed, what does not fit, and the command that mends it",
 }
 
 
