@@ -11,6 +11,7 @@ import re
 
 from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.tensor_products.base import Convolution, TensorProduct
+from tpcalc.tensor_products.symmetric.base import ManyBody
 
 # name -> "module:class" below tpcalc.tensor_products, a TensorProduct
 VARIANTS = {
@@ -37,6 +38,15 @@ VARIANTS = {
 
 # algorithms from fastest to slowest, as `tpcalc bench layer` finds them on a CPU
 PREFERRED = ("fused", "edge_matrix", "grouped", "matmul", "grid", "e3nn", "sparse", "reference")
+
+# name -> "module:class", a ManyBody: symmetric powers of node features
+MANY_BODY = {
+    "cg/u_tensor": "symmetric.cg:CgSymmetric",
+    "cg/polynomial": "symmetric.cg:CgPolynomial",
+    "gaunt/reference": "symmetric.gaunt:GauntSymmetric",
+    "gaunt/grid": "symmetric.gaunt:GauntSymmetricGrid",
+    "gaunt/fourier": "symmetric.gaunt:GauntSymmetricFourier",
+}
 
 
 def parse_variant(variant: str) -> tuple[str, dict]:
@@ -110,6 +120,21 @@ def default_variant(function: str) -> str:
 def functions() -> list[str]:
     """The functions that have variants, in the order of the table."""
     return list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
+
+
+def many_body(
+    variant: str, irreps_in, irreps_out=None, correlation: int = 3, num_species: int = 1, **options
+) -> ManyBody:
+    """Symmetric powers 1..correlation of node features; variants: `MANY_BODY`.
+
+    Raises:
+        InputError: unknown variant, irreps or option.
+    """
+    module, _, name = MANY_BODY[check_name("many-body variant", variant, MANY_BODY)].partition(":")
+    cls = getattr(importlib.import_module(f"tpcalc.tensor_products.{module}"), name)
+    for option in options:
+        check_name(f"option of {variant}", option, cls.options)
+    return cls(irreps_in, irreps_out, correlation, num_species, **options)
 
 
 def variants_of(function: str) -> list[str]:

@@ -14,7 +14,7 @@ from tpcalc.tensor_products.cg.reference import CgReference
 
 
 class CgSo2(CgReference):
-    """Rotate the edge onto the polar axis, mix +m and -m, rotate back.
+    """Rotate the edge onto the polar axis, mix +m and -m, rotate back (eSCN).
 
     Y_l2(y^) has m = 0 only, so that a path takes component m to component +m (even sum of
     degrees) or -m (odd): 2 min(l1, l3) + 1 numbers instead of a dense coupling. Exact for any

@@ -12,7 +12,7 @@ from tpcalc.tensor_products.gaunt.reference import GauntReference
 
 
 class GauntFourier(GauntReference):
-    """Series of both functions on the torus, their convolution, back to the sphere.
+    """2D Fourier series of both functions, their convolution (FFT or direct), back to the sphere.
 
     `method` "fft" multiplies at (2(l1+l2)+1)^2 points (O(L^2 log L)), "direct" convolves term by
     term. Exact, with tables from exact sums and Gauss-Legendre (the published notebooks' and

@@ -11,7 +11,7 @@ from tpcalc.tensor_products.gaunt_full.reference import GauntFullReference
 
 
 class GauntFullGrid(GauntFullReference):
-    """Values and two tangential derivatives at the nodes; multiply, project.
+    """Product and bracket from values and two tangential derivatives at exact nodes.
 
     r^ . (grad f x grad g) = f_1 g_2 - f_2 g_1 in any tangent frame. The integrand has degree
     l1 + l2 + l3, as for the product alone: the same exact rules. `nodes` as in `gaunt/grid`.

@@ -12,10 +12,10 @@ from tpcalc.tensor_products.factored import FactoredProduct, Label
 
 
 class GauntFullReference(FactoredProduct):
-    """f g + r^ . (grad f x grad g): every path, each half with factored weights of its own.
+    """Product f g and Poisson bracket r^.(grad f x grad g), by coefficients: every path.
 
     The pointwise product of two functions on the sphere holds exactly the even paths, their
-    bracket exactly the odd ones:
+    bracket exactly the odd ones; each half has factored weights of its own.
     K = sqrt((2l1+1)(2l2+1)(2l3+1) / 4 pi) |3j(l1 l2 l3; 0 0 0)| and
     K = sqrt((2l1+1)(2l2+1)(2l3+1) l1(l1+1) l2(l2+1) / 4 pi) (-1)^((l1+l2+l3+1)/2)
     3j(l1 l2 l3; 1 -1 0). Weight columns, per term: in1, in2 and out entries, each first for the

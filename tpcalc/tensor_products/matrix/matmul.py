@@ -12,8 +12,9 @@ from tpcalc.tensor_products.matrix.reference import MatrixReference
 
 
 class MatrixMatmul(MatrixReference):
-    """X = sum_l sqrt(2l+1) C^{h h l} x_l, Z = X Y, z_l = <sqrt((2l+1)(2h+1)) C^{h h l}, Z>.
+    """Build the matrices, multiply them, project.
 
+    X = sum_l sqrt(2l+1) C^{h h l} x_l, Z = X Y, z_l = <sqrt((2l+1)(2h+1)) C^{h h l}, Z>.
     Up to four products, even and odd matrices apart. Source: e3x's FusedTensor.
     """
 

@@ -14,10 +14,10 @@ from tpcalc.tensor_products.shared.reference import SharedReference
 
 
 class SharedCp(SharedReference):
-    """z_k = w sum_r c_kr (a^T x)_r (b^T y)_r, factors stored with the package.
+    """The summed coupling tensor as a CP decomposition of rank R, factors stored.
 
-    `rank` None takes the exact rank (natural parity 6, 20, 62; with odd paths 8, 33, 104 for
-    degrees 1, 2, 3): equal to `shared/reference` to round-off. A smaller rank is a controlled
+    z_k = w sum_r c_kr (a^T x)_r (b^T y)_r. `rank` None takes the smallest rank known to be exact
+    (`EXACT_RANK`): equal to `shared/reference` to round-off. A smaller one is a controlled
     approximation: `tensor_error` is the relative Frobenius error of this layer's tensor, and
     rotation defects are of that size. Strictly O(3) at any rank: TDN's factors, and all inexact
     ones, mix even and odd paths, so there the product is taken twice, with (x, y) and with their

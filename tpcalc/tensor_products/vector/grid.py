@@ -14,10 +14,10 @@ from tpcalc.tensor_products.vector.reference import VectorReference
 
 
 class VectorGrid(VectorReference):
-    """Evaluate the fields, take cross products, project. `nodes` as in `gaunt/grid`.
+    """Evaluate the fields at exact nodes, take cross products, project.
 
-    Exact: the integrand has degree l1 + l2 + l3 (largest orbital degrees, one above those of
-    the features).
+    `nodes` as in `gaunt/grid`. Exact: the integrand has degree l1 + l2 + l3 (largest orbital
+    degrees, one above those of the features).
     """
 
     options = ("terms", "nodes")

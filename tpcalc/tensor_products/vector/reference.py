@@ -12,7 +12,7 @@ from tpcalc.tensor_products.factored import FactoredProduct, Label
 
 
 class VectorReference(FactoredProduct):
-    """Features as vector fields on the sphere, multiplied by the cross product at each point.
+    """Vector fields on the sphere, multiplied by the cross product at each point, by 9j.
 
     A feature of degree j makes fields Y_{j l}, l = j-1, j, j+1, each with its weight;
     K = sqrt(6 (2j1+1)(2j2+1)(2j3+1)) sqrt((2l1+1)(2l2+1)(2l3+1) / 4 pi) |3j(l1 l2 l3; 0 0 0)|
