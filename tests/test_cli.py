@@ -147,6 +147,28 @@ def test_bench_md_and_relax(tpcalc, folder):
     assert rows[0]["energy_eV"] == pytest.approx(rows[1]["energy_eV"], abs=1e-3)
 
 
+def test_demo(tpcalc, tmp_path, monkeypatch):
+    files = {}
+    for function in ("cg", "gaunt"):
+        potential = random_potential(function, species=["H", "C", "N", "O"], shifts={})
+        files[f"3bpa-{function}"] = save_potential(potential, tmp_path / f"{function}.safetensors")
+    monkeypatch.setattr("tpcalc.bench.demo.demo_potentials", lambda: files)
+    code, out, _ = tpcalc("bench", "demo", "--steps", 6, "--relax-steps", 2)
+    assert code == 0
+    assert "27 atoms" in out
+    assert out.count("gaunt/grid") >= 2
+    assert out.strip().splitlines()[-1].startswith("Use 3bpa-")
+
+
+def test_bench_profile(tpcalc):
+    code, out, _ = tpcalc(
+        "bench", "profile", "cg.safetensors", "--system", "ethanol.xyz", "--variant", "cg/sparse"
+    )
+    assert code == 0
+    for part in ("neighbour list", "network forward", "network backward"):
+        assert part in out
+
+
 def test_bench_html(tpcalc, folder):
     pytest.importorskip("matplotlib")
     code, _, _ = tpcalc(

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tpcalc.cli.options import add_device_arguments
 
     parser.add_argument("--steps", type=int, default=500, help="MD steps per variant (500)")
+    parser.add_argument("--relax-steps", type=int, default=500, help="at most (500)")
     add_device_arguments(parser)
     add_output_arguments(parser)
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> dict:
     """3BPA, 27 atoms: NVT at 300 K and a relaxation, per variant of the shipped potentials."""
     atoms = molecule_3bpa(1)
     md = MDSettings(steps=args.steps, ensemble="nvt", temperature=300.0)
-    relaxation = RelaxSettings(fmax=0.01, steps=500)
+    relaxation = RelaxSettings(fmax=0.01, steps=args.relax_steps)
     parts, paths = {}, demo_potentials()
     for label, path in paths.items():
         start = time.perf_counter()
