@@ -1,0 +1,147 @@
+// out_i[k, c] = sum over the edges of receiver i of w[c] sum_a M[a, k] h[a, c]
+#pragma once
+#include "chunk.h"
+
+namespace tpcalc {
+namespace TPCALC_ISA {
+
+// Edges of one receiver inside a chunk, one row, channels from c0 on
+template <class T> struct ForwardSpan {
+  const T* const* h;
+  const T* const* w;
+  const T* m;
+  int n;
+  T* out;
+  bool fresh;  // store instead of add
+};
+
+// NV vectors of channels; the sums stay in registers over all edges of the span
+template <class T, int D1, int D3, uint64_t MASK, int NV>
+void forward_block(const Row& row, const ForwardSpan<T>& s, int c0) {
+  constexpr int L = lanes<T>;
+  // several partial sums where few outputs would leave the multiply-add waiting for itself
+  constexpr int S = D1 == 1 ? 1 : D3 == 1 ? (D1 < 4 ? D1 : 4) : D3 == 3 && registers > 16 ? 2 : 1;
+  Vec<T> sum[S][D3][NV] = {};
+  const int64_t hs = row.h_stride, os = row.out_stride;
+  T* out = s.out + row.out_offset + c0;
+  if (!s.fresh)
+    TPCALC_UNROLL for (int k = 0; k < D3; k++)
+      TPCALC_UNROLL for (int v = 0; v < NV; v++) sum[0][k][v] = load<T>(out + k * os + v * L);
+  for (int e = 0; e < s.n; e++) {
+    const T* h = s.h[e] + row.h_offset + c0;
+    const T* w = s.w[e] + row.w_offset + c0;
+    const T* m = s.m + e;
+    Vec<T> wv[NV];
+    TPCALC_UNROLL for (int v = 0; v < NV; v++) wv[v] = load<T>(w + v * L);
+    TPCALC_UNROLL for (int i = 0; i < D1; i++) {
+      if (!row_on<D3, MASK>(i)) continue;
+      Vec<T> hw[NV];
+      TPCALC_UNROLL for (int v = 0; v < NV; v++) hw[v] = load<T>(h + i * hs + v * L) * wv[v];
+      TPCALC_UNROLL for (int k = 0; k < D3; k++)
+        if (on<D3, MASK>(i, k)) {
+          const Vec<T> mv = broadcast<T>(m[(i * D3 + k) * kEdges]);
+          TPCALC_UNROLL for (int v = 0; v < NV; v++) sum[i % S][k][v] += mv * hw[v];
+        }
+    }
+  }
+  TPCALC_UNROLL for (int k = 0; k < D3; k++)
+    TPCALC_UNROLL for (int v = 0; v < NV; v++) {
+      Vec<T> total = sum[0][k][v];
+      TPCALC_UNROLL for (int p = 1; p < S; p++) total += sum[p][k][v];
+      store<T>(out + k * os + v * L, total);
+    }
+}
+
+// Any shape and any number of channels
+template <class T> void forward_any(const Row& row, const ForwardSpan<T>& s, int c0) {
+  const int n = row.channels - c0;
+  T* out = s.out + row.out_offset + c0;
+  if (s.fresh)
+    for (int k = 0; k < row.d3; k++) std::fill_n(out + int64_t(k) * row.out_stride, n, T(0));
+  for (int e = 0; e < s.n; e++) {
+    const T* w = s.w[e] + row.w_offset + c0;
+    for (int i = 0; i < row.d1; i++) {
+      const T* h = s.h[e] + row.h_offset + int64_t(i) * row.h_stride + c0;
+      for (int k = 0; k < row.d3; k++) {
+        const T m = s.m[(i * row.d3 + k) * kEdges + e];
+        if (m == T(0)) continue;
+        T* o = out + int64_t(k) * row.out_stride;
+        for (int c = 0; c < n; c++) o[c] += m * w[c] * h[c];
+      }
+    }
+  }
+}
+
+template <class T> using ForwardBlock = void (*)(const Row&, const ForwardSpan<T>&, int);
+template <class T> constexpr ForwardBlock<T> forward_wide[] = {
+#define X(d1, d3, mask) forward_block<T, d1, d3, mask, (d3 > 5 && registers == 16) ? 1 : 2>,
+#include "masks.inc"
+#undef X
+};
+template <class T> constexpr ForwardBlock<T> forward_narrow[] = {
+#define X(d1, d3, mask) forward_block<T, d1, d3, mask, 1>,
+#include "masks.inc"
+#undef X
+};
+
+// channels [c0, c0 + 2 lanes) of one row
+template <class T> inline void forward_row(const Plan& plan, int r, const ForwardSpan<T>& s, int c0) {
+  constexpr int L = lanes<T>;
+  const Row& row = plan.rows[r];
+  const int shape = plan.kernel[r];
+  const int left = row.channels - c0;
+  if (shape < 0) {
+    if (c0 == 0) forward_any<T>(row, s, 0);
+    return;
+  }
+  const bool wide_is_two = !(row.d3 > 5 && registers == 16);
+  if (left >= 2 * L && wide_is_two) return forward_wide<T>[shape](row, s, c0);
+  if (left >= L) forward_narrow<T>[shape](row, s, c0);
+  if (left >= 2 * L) return forward_narrow<T>[shape](row, s, c0 + L);
+  if (left % L) forward_any<T>(row, s, c0 + (left >= L ? L : 0));
+}
+
+template <class T> void forward(const Plan& plan, const Graph& graph, const Forward& f) {
+  constexpr int L = lanes<T>;
+  const T *h = static_cast<const T*>(f.h), *y = static_cast<const T*>(f.y);
+  const T* w = static_cast<const T*>(f.w);
+  T* out = static_cast<T*>(f.out);
+  Matrices<T> matrices(plan, f.y_dim);
+  Chunk chunk;
+  const T *hp[kEdges], *wp[kEdges];
+  const int64_t end = graph.row_ptr[graph.last];
+  int64_t at = graph.first;
+  for (int64_t i = graph.first; i < graph.last; i++)
+    if (graph.row_ptr[i] == graph.row_ptr[i + 1]) std::fill_n(out + i * f.out_dim, f.out_dim, T(0));
+  for (int64_t from = graph.row_ptr[graph.first]; from < end; from += kEdges) {
+    at = chunk.fill(graph, from, end, at);
+    for (int e = 0; e < chunk.n; e++) {
+      hp[e] = h + chunk.sender[e] * f.h_dim;
+      wp[e] = w + chunk.edge[e] * f.w_dim;
+    }
+    matrices.build(plan, chunk, y, f.y_dim);
+    const int64_t next = from + chunk.n;
+    const int ahead = static_cast<int>(std::min<int64_t>(kEdges, end - next));
+    for (int c0 = 0; c0 < plan.max_channels; c0 += 2 * L)
+      for (int r = 0; r < plan.num_rows; r++) {
+        const Row& row = plan.rows[r];
+        if (c0 >= row.channels) continue;
+        for (int e = 0; e < ahead; e++) {  // the weights of the next chunk come from memory
+          const int64_t edge = graph.order ? graph.order[next + e] : next + e;
+          prefetch<T>(w + edge * f.w_dim + row.w_offset + c0, 2 * L);
+        }
+        const T* m = matrices.m.data() + int64_t(plan.m_offset[r]) * kEdges;
+        for (int s = 0; s < chunk.n;) {
+          int t = s + 1;
+          while (t < chunk.n && chunk.receiver[t] == chunk.receiver[s]) t++;
+          const int64_t i = chunk.receiver[s];
+          const bool fresh = plan.writes_out[r] && from + s == graph.row_ptr[i];
+          forward_row<T>(plan, r, {hp + s, wp + s, m + s, t - s, out + i * f.out_dim, fresh}, c0);
+          s = t;
+        }
+      }
+  }
+}
+
+}  // namespace TPCALC_ISA
+}  // namespace tpcalc

@@ -1,0 +1,119 @@
+"""What the fused variants share: coupling tables, and the convolution by `tpcalc::conv`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from e3nn.o3 import Irreps
+
+from tpcalc.errors import InputError
+from tpcalc.kernels.ops import load_ops
+from tpcalc.tensor_products.base import Convolution, TensorProduct
+
+
+class Coupling(NamedTuple):
+    """One row of the table: out[d3, mul] += w[mul] sum_ij c_ijk h[d1, mul] y_j.
+
+    Offsets and strides count columns; `c` [d1, len(y_columns), d3] is float64.
+    """
+
+    c: torch.Tensor
+    y_columns: list[int]
+    mul: int
+    h_offset: int
+    h_stride: int
+    w_offset: int
+    out_offset: int
+    out_stride: int
+
+
+class BlockColumns(NamedTuple):
+    """Where an irrep block [dim, mul] of a feature vector begins."""
+
+    start: int
+    mul: int
+
+
+def block_columns(irreps: Irreps) -> list[BlockColumns]:
+    """One entry an irrep, in the ir_mul order of features."""
+    return [BlockColumns(s.start, mul) for s, (mul, _) in zip(irreps.slices(), irreps)]
+
+
+def coupling_table(rows: list[Coupling]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`paths` int32 [rows, 10], `couplings` int32 [n, 2], `coef` float64 [n] of `tpcalc::conv`.
+
+    Only the non-zeros of `c` are kept. Rows are ordered by their input block, which then stays
+    in the cache.
+    """
+    paths, entries, coefs = [], [], []
+    for row in sorted(rows, key=lambda r: r.h_offset):
+        d1, _, d3 = row.c.shape
+        begin = len(entries)
+        i, k, j = torch.nonzero(row.c.permute(0, 2, 1).abs() > 1e-12, as_tuple=True)
+        columns = torch.tensor(row.y_columns)[j]
+        entries += torch.stack([i * d3 + k, columns], 1).tolist()
+        coefs += row.c[i, j, k].tolist()
+        paths.append([d1, d3, row.mul, row.h_offset, row.h_stride, row.w_offset, row.out_offset,
+                      row.out_stride, begin, len(entries)])  # fmt: skip
+    return (
+        torch.tensor(paths, dtype=torch.int32),
+        torch.tensor(entries, dtype=torch.int32).reshape(-1, 2),
+        torch.tensor(coefs, dtype=torch.float64),
+    )
+
+
+def add_table(module: torch.nn.Module, rows: list[Coupling]) -> None:
+    """Load the op and give `module` the buffers `op_paths`, `op_couplings`, `op_coef`."""
+    load_ops()
+    for name, table in zip(("paths", "couplings", "coef"), coupling_table(rows)):
+        module.register_buffer(f"op_{name}", table, persistent=False)
+
+
+def flatten_leading(
+    x: torch.Tensor, y: torch.Tensor, w: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
+    """The operands as matrices over their common leading axes, and these axes."""
+    lead = torch.broadcast_tensors(x[..., :1], y[..., :1], w[..., :1])[0]
+    shape = list(lead.shape[:-1])
+    x = x.expand(shape + [x.shape[-1]]).reshape(lead.numel(), x.shape[-1])
+    y = y.expand(shape + [y.shape[-1]]).reshape(lead.numel(), y.shape[-1])
+    w = w.expand(shape + [w.shape[-1]]).reshape(lead.numel(), w.shape[-1])
+    return x, y, w, shape
+
+
+def require_one_channel(tensor_product: TensorProduct, name: str, instead: str) -> None:
+    """Raises:
+    InputError: the second operand has channels, which M cannot be summed over.
+    """
+    if tensor_product.channel_mode != "uvu":
+        irreps = tensor_product.irreps_in2
+        raise InputError(
+            f"{name} sums over a one-channel second operand; {irreps} has {irreps[0].mul} "
+            f"channels: use {instead}"
+        )
+
+
+class FusedConvolution(Convolution):
+    """Gather, product and sum in one C++ op: nothing of size edges x paths x channels is made.
+
+    Edges may come in any order; sorted by receiver (as neighbour lists are) they save a sort.
+    """
+
+    def __init__(self, tensor_product: TensorProduct):
+        super().__init__(tensor_product)
+        self.algorithm_class = type(tensor_product).__name__
+
+    def forward(
+        self,
+        node_feats: torch.Tensor,
+        edge_basis: torch.Tensor,
+        edge_weights: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        num_receivers: int | None = None,
+    ) -> torch.Tensor:
+        n = node_feats.shape[0] if num_receivers is None else num_receivers
+        return self.tensor_product.convolve(
+            node_feats, edge_basis, edge_weights, senders, receivers, n
+        )
