@@ -1,0 +1,202 @@
+"""`tpcalc bench layer`: one convolution per variant, timed in turn in one process."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from e3nn.o3 import Irreps
+
+from tpcalc.errors import InputError, check_name
+from tpcalc.kernels.allocator import retain_freed_memory
+from tpcalc.progress import progress
+from tpcalc.tables import format_table
+from tpcalc.tensor_products import convolution, parse_variant
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+COLUMNS = {
+    "variant": "variant",
+    "class": "class",
+    "forward_ms": "forward/ms .3f",
+    "forward_p95_ms": "p95 .3f",
+    "both_ms": "fwd+bwd/ms .3f",
+    "both_p95_ms": "p95 .3f",
+    "forward_times": "times faster .2f",
+    "both_times": "(both) .2f",
+    "difference": "difference .1e",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes, variants and conditions of the comparison."""
+    add = parser.add_argument
+    add(
+        "--variants",
+        default="cg/e3nn,cg/grouped,cg/fused",
+        help="comma list; the first is what the others are compared with",
+    )
+    add("--lmax", default="1,2,3", help="comma list of degrees (default 1,2,3)")
+    add("--channels", type=int, default=64, help="per degree (default 64)")
+    add("--edges", type=int, default=8000, help="default 8000")
+    add("--nodes", type=int, default=200, help="default 200")
+    add(
+        "--paths",
+        choices=("natural", "all"),
+        default="natural",
+        help="natural: outputs of parity (-1)^l only; all: pseudo-tensors too",
+    )
+    add("--dtype", choices=tuple(DTYPES), default="float32")
+    add("--threads", type=int, default=1, help="default 1")
+    add("--repeat", type=int, default=21, help="timed calls each (default 21)")
+    add("--retain", action="store_true",
+        help="keep freed memory in the process (mallopt), for all variants")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Measure every degree; prints a table each unless --json."""
+    variants = args.variants.split(",")
+    if args.retain and not retain_freed_memory():
+        raise InputError("--retain needs glibc; leave it out")
+    results = []
+    for lmax in args.lmax.split(","):
+        if not lmax.isdigit():
+            raise InputError(f"--lmax {args.lmax!r} is not a comma list of whole numbers")
+        result = bench_layer(
+            variants, int(lmax), args.channels, args.edges, args.nodes, args.paths, args.dtype,
+            args.threads, args.repeat,
+        )  # fmt: skip
+        result["retained_memory"] = args.retain
+        results.append(result)
+        if not args.json:
+            print(_heading(result), format_table(result["variants"], COLUMNS), "", sep="\n")
+    return {"results": results}
+
+
+def bench_layer(
+    variants: list[str], lmax: int, channels: int = 64, edges: int = 8000, nodes: int = 200,
+    paths: str = "natural", dtype: str = "float32", threads: int = 1, repeat: int = 21,
+) -> dict:  # fmt: skip
+    """Forward, and forward with all three gradients, of each variant as TorchScript.
+
+    The variants take turns. With one thread the process's CPU time is measured (others on the
+    machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
+
+    Raises:
+        InputError: an unknown name, or a count below one.
+    """
+    check_name("dtype", dtype, DTYPES)
+    for name, value in (("channels", channels), ("edges", edges), ("nodes", nodes),
+                        ("threads", threads), ("repeat", repeat)):  # fmt: skip
+        if value < 1:
+            raise InputError(f"{name} {value}; at least 1 is needed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        layers = _layers(variants, lmax, channels, paths, DTYPES[dtype])
+        jobs = _jobs(layers, nodes, edges, DTYPES[dtype])
+        times = _in_turns(jobs, repeat, time.process_time if threads == 1 else time.perf_counter)
+    finally:
+        torch.set_num_threads(before)
+    return {
+        "lmax": lmax, "channels": channels, "edges": edges, "nodes": nodes, "paths": paths,
+        "num_paths": len(next(iter(layers.values())).tensor_product.paths), "dtype": dtype,
+        "threads": threads, "repeat": repeat,
+        "clock": "process CPU time" if threads == 1 else "wall time",
+        "variants": _rows(layers, jobs, times),
+    }  # fmt: skip
+
+
+def _layers(variants, lmax, channels, paths, dtype) -> dict[str, torch.nn.Module]:
+    """name -> convolution; all of one table of irreps."""
+    node = Irreps([(channels, (l, (-1) ** l)) for l in range(lmax + 1)])
+    keep = node if paths == "natural" else None
+    edge = Irreps.spherical_harmonics(lmax)
+    layers = {}
+    for name in variants:
+        parse_variant(name)
+        layers[name] = convolution(name, node, edge, keep).to(dtype)
+    return layers
+
+
+def _jobs(layers: dict, nodes: int, edges: int, dtype) -> dict[tuple[str, str], Callable]:
+    """(variant, "forward" or "both") -> a call; inputs of one function are shared."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    receivers = torch.arange(edges) * nodes // edges
+    senders = torch.randint(nodes, (edges,), generator=generator)
+    vectors, weights, jobs = normal(edges, 3), {}, {}
+    feats = normal(nodes, next(iter(layers.values())).irreps_node.dim).requires_grad_(True)
+    for name, layer in layers.items():
+        if layer.weight_numel not in weights:
+            weights[layer.weight_numel] = normal(edges, layer.weight_numel).requires_grad_(True)
+        w = weights[layer.weight_numel]
+        basis = layer.edge_basis(vectors).detach().requires_grad_(True)
+        probe = normal(nodes, layer.irreps_out.dim)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            script = torch.jit.script(layer)
+
+        def forward(script=script, basis=basis, w=w):
+            with torch.no_grad():
+                return script(feats, basis, w, senders, receivers, nodes)
+
+        def both(script=script, basis=basis, w=w, probe=probe):
+            out = script(feats, basis, w, senders, receivers, nodes)
+            return torch.autograd.grad(out, (feats, basis, w), probe)
+
+        jobs[name, "forward"], jobs[name, "both"] = forward, both
+    return jobs
+
+
+def _in_turns(jobs: dict, repeat: int, clock: Callable) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each timed call, the jobs one after the other in every round."""
+    times = {key: [] for key in jobs}
+    warm_up = 3  # torch's profiling executor compiles in the second call
+    gc.collect()
+    with progress(repeat + warm_up, "layer", "round") as bar:
+        for n in range(repeat + warm_up):
+            for key, job in jobs.items():
+                start = clock()
+                job()
+                if n >= warm_up:
+                    times[key].append(clock() - start)
+            bar.update()
+    return times
+
+
+def _rows(layers: dict, jobs: dict, times: dict) -> list[dict]:
+    first = next(iter(layers))
+    rows = []
+    for name, layer in layers.items():
+        row = {"variant": name, "class": layer.algorithm_class}
+        for kind in ("forward", "both"):
+            seconds = sorted(times[name, kind])
+            median = statistics.median(seconds)
+            row[f"{kind}_ms"] = 1e3 * median
+            row[f"{kind}_p95_ms"] = 1e3 * seconds[int(0.95 * (len(seconds) - 1))]
+            row[f"{kind}_times"] = statistics.median(times[first, kind]) / median
+        if name.split("/")[0].split(":")[0] == first.split("/")[0].split(":")[0]:
+            want = jobs[first, "forward"]()
+            row["difference"] = float(
+                (jobs[name, "forward"]() - want).abs().max() / want.abs().max()
+            )
+        rows.append(row)
+    return rows
+
+
+def _heading(result: dict) -> str:
+    memory = "freed memory kept" if result["retained_memory"] else "plain allocator"
+    return (
+        f"lmax {result['lmax']}, {result['channels']} channels, {result['num_paths']} paths "
+        f"({result['paths']}), {result['edges']} edges, {result['nodes']} nodes, "
+        f"{result['dtype']}, {result['threads']} thread(s), {memory}; medians of "
+        f"{result['repeat']}, {result['clock']}; compared with the first line"
+    )
