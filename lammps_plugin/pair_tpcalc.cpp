@@ -130,6 +130,10 @@ void PairTPCalc::init_style() {
   if (neighbor->nex_type || neighbor->nex_group || neighbor->nex_mol)
     error->all(FLERR, "Pair style tpcalc: neigh_modify exclude removes neighbors that the "
                       "potential counts on; use 'neigh_modify exclude none'");
+  if (neighbor->skin > 5.0 * model->manifest.cutoff * length_scale)  // LAMMPS' default in units si
+    error->all(FLERR, "Pair style tpcalc: the neighbor skin is {}, more than five cutoffs of {}; set "
+                      "it, e.g. 'neighbor {} bin'", neighbor->skin,
+               model->manifest.cutoff * length_scale, length_scale);
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // pair hybrid copies the sizes of its styles before pair_coeff, when they are not known yet
   if (force->pair && force->pair != this) {

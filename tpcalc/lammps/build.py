@@ -16,7 +16,7 @@ from tpcalc.errors import CheckFailed, MissingDependency
 from tpcalc.lammps.plugin_path import OPS, PLUGIN, SOURCES, built_directory, plugin_folder
 from tpcalc.progress import progress
 
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _TORCH_LIBRARIES = ("torch", "torch_cpu", "c10", "torch_cuda", "c10_cuda")
 
 
