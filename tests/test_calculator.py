@@ -231,6 +231,23 @@ def test_hessian():
         atoms.calc.get_hessian(atoms, method="fd")
 
 
+def test_torchscript_mode_gives_the_same_numbers_after_each_swap():
+    atoms = with_calc(crystal(), mode="torchscript")
+    eager = with_calc(crystal())
+    for variant in ("cg/reference", "cg/grouped", "cg/sparse"):
+        atoms.calc.swap(variant)
+        for step in range(5):  # the first calls are profiled, compiled and specialised
+            for a in (atoms, eager):
+                a.positions[0] += 0.1 * step
+            np.testing.assert_allclose(atoms.get_forces(), eager.get_forces(), atol=1e-11)
+            np.testing.assert_allclose(atoms.get_stress(), eager.get_stress(), atol=1e-11)
+    np.testing.assert_allclose(
+        atoms.calc.get_hessian(atoms), eager.calc.get_hessian(eager), atol=1e-8
+    )
+    with pytest.raises(InputError, match="unknown mode 'eagr'; did you mean 'eager'"):
+        calculator(mode="eagr")
+
+
 def test_committee():
     members = [random_potential(seed=s) for s in range(3)]
     atoms = crystal()

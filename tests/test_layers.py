@@ -20,6 +20,7 @@ ALLOWED = {
     "kernels": {"o3"},
     "halo": set(),
     "graph": set(),
+    "arguments": {"calculator"},
     "progress": set(),
     "tables": set(),
     "structures": set(),
@@ -40,7 +41,7 @@ ALLOWED = {
     "analysis": RUN,
     "train": RUN | {"verify"},
     "importers": RUN | {"verify"},
-    "bench": RUN | {"md", "relax", "tables", "verify", "train", "cli"},
+    "bench": RUN | {"md", "relax", "tables", "verify", "train", "arguments"},
     "lammps": RUN | {"md", "tables"},
     "cli": None,  # everything
     "__main__": None,

@@ -34,15 +34,14 @@ def choose_variants(
     return own, {}
 
 
-def differences(
-    potential, variants: list[str], frames: list[Atoms], dtype: str, device: str
-) -> dict[str, dict]:
+def differences(potential, variants: list[str], frames: list[Atoms], **options) -> dict[str, dict]:
     """Largest differences from the function's reference in float64.
 
     Returns:
         variant -> `dE_eV_atom`, `dF_eV_A` in the dtype that runs, and `dE64_eV_atom`,
         `dF64_eV_A` in float64, where an exact variant shows round-off only.
     """
+    device, dtype = options.get("device", "cpu"), options.get("dtype", "float32")
     calculator = TPCalculator(potential, device=device, dtype="float64")
     function = calculator.potential.config["function"]
     reference = calculator.swap(f"{function}/reference").evaluate(frames)
@@ -51,7 +50,7 @@ def differences(
         double = calculator.swap(variant).evaluate(frames)
         run = double
         if dtype != "float64":
-            run = TPCalculator(potential, variant, device, dtype).evaluate(frames)
+            run = TPCalculator(potential, variant, **options).evaluate(frames)
         result[variant] = {
             "dE_eV_atom": _largest(run, reference, "energy"),
             "dF_eV_A": _largest(run, reference, "forces"),

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tpcalc.arguments import calculator_options
 from tpcalc.bench.md import bench_md
 from tpcalc.bench.relax import bench_relax
 from tpcalc.bench.report import add_output_arguments, finish
@@ -16,7 +17,7 @@ from tpcalc.relax import RelaxSettings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tpcalc bench demo`."""
-    from tpcalc.cli.options import add_device_arguments
+    from tpcalc.arguments import add_device_arguments
 
     parser.add_argument("--steps", type=int, default=500, help="MD steps per variant (500)")
     parser.add_argument("--relax-steps", type=int, default=500, help="at most (500)")
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> dict:
     parts, paths = {}, demo_potentials()
     for label, path in paths.items():
         start = time.perf_counter()
-        common = {"dtype": args.dtype, "device": args.device, "skin": args.skin}
+        common = calculator_options(args)
         parts[label] = {
             "md": bench_md(path, atoms, settings=md, **common),
             "relax": bench_relax(path, atoms, settings=relaxation, **common),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
+from tpcalc.arguments import calculator_options
 from tpcalc.bench.compare import choose_variants, differences
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
@@ -44,9 +45,7 @@ def bench_md(
     atoms: Atoms,
     variants: list[str] | None = None,
     settings: MDSettings | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    skin: float = 0.5,
+    **options,
 ) -> dict:
     """Run the same dynamics with each variant of a potential and time every step.
 
@@ -55,7 +54,7 @@ def bench_md(
         atoms: the start; velocities are drawn with the seed of the settings.
         variants: names, None for every exact variant that can run here.
         settings: steps, ensemble, ...; files are not written.
-        dtype, device, skin: as `TPCalculator`.
+        **options: device, dtype, skin and mode of `TPCalculator`.
 
     Returns:
         {"rows": one per variant, "missing": variant -> why it cannot run}. Cold values (loading,
@@ -68,7 +67,7 @@ def bench_md(
     names, missing = choose_variants(loaded, variants)
     start = bare(atoms)
     start_velocities(start, settings.temperature, settings.seed)
-    runs = {name: _start(potential, name, start, settings, dtype, device, skin) for name in names}
+    runs = {name: _start(potential, name, start, settings, options) for name in names}
     frames = [bare(start)]
     per_turn = _split(settings.steps, TURNS)
     with progress(settings.steps * len(runs), "md") as bar:
@@ -77,19 +76,18 @@ def bench_md(
                 run.advance(steps)
                 bar.update(steps)
             frames.append(bare(runs[names[0]].atoms))
-    far = differences(potential, names, frames, dtype, device)
+    far = differences(potential, names, frames, **options)
     rows = [_row(name, run, settings) | far[name] for name, run in runs.items()]
     return {
-        "function": loaded.config["function"],
         "rows": rows,
         "missing": missing,
         "settings": vars(settings),
     }
 
 
-def _start(potential, name, start, settings, dtype, device, skin) -> _Run:
+def _start(potential, name, start, settings, options) -> _Run:
     begin = time.perf_counter()
-    calculator = TPCalculator(potential, name, device, dtype, skin)
+    calculator = TPCalculator(potential, name, **options)
     loaded = time.perf_counter()
     atoms = bare(start)
     atoms.calc = calculator
@@ -146,9 +144,7 @@ def run(args: argparse.Namespace) -> dict:
     )  # fmt: skip
     atoms, paths = workload(args.system), labelled(args.potentials)
     parts = {
-        label: {
-            "md": bench_md(path, atoms, args.variants, settings, args.dtype, args.device, args.skin)
-        }
+        label: {"md": bench_md(path, atoms, args.variants, settings, **calculator_options(args))}
         for label, path in paths.items()
     }
     return finish(parts, args, paths)

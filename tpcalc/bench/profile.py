@@ -9,6 +9,7 @@ import time
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from tpcalc.arguments import calculator_options
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
 from tpcalc.md import run_description
@@ -83,7 +84,7 @@ def _operators(evaluator, atoms, top: int) -> list[dict]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tpcalc bench profile`."""
-    from tpcalc.cli.options import add_device_arguments
+    from tpcalc.arguments import add_device_arguments
 
     parser.add_argument("potential", help="NAME.safetensors")
     parser.add_argument("--variant", help="default: the fastest that can run here")
@@ -94,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """`tpcalc bench profile POTENTIAL`."""
-    calculator = TPCalculator(args.potential, args.variant, args.device, args.dtype, args.skin)
+    calculator = TPCalculator(args.potential, args.variant, **calculator_options(args))
     result = bench_profile(calculator, workload(args.system), top=args.top)
     if not args.json:
         print(

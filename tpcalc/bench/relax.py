@@ -8,6 +8,7 @@ import time
 import numpy as np
 from ase import Atoms
 
+from tpcalc.arguments import calculator_options
 from tpcalc.bench.compare import choose_variants
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
@@ -22,16 +23,14 @@ def bench_relax(
     atoms: Atoms,
     variants: list[str] | None = None,
     settings: RelaxSettings | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    skin: float = 0.5,
     displacement: float = 0.1,
     seed: int = 0,
+    **options,
 ) -> dict:
     """Relax the same displaced structure with each variant of a potential.
 
     Args:
-        potential, variants, dtype, device, skin: as `bench_md`.
+        potential, variants, **options: as `bench_md`.
         atoms: the structure; every coordinate is moved by N(0, `displacement` Å), seeded.
         settings: of the relaxation.
 
@@ -49,7 +48,7 @@ def bench_relax(
     with progress(len(names), "relax", "variant") as bar:
         for name in names:
             work = bare(start)
-            work.calc = TPCalculator(potential, name, device, dtype, skin)
+            work.calc = TPCalculator(potential, name, **options)
             work.get_forces()  # cold call apart
             marks = [time.perf_counter()]
             row = relax(work, settings, lambda m=marks: m.append(time.perf_counter()))
@@ -67,7 +66,6 @@ def bench_relax(
             )
             bar.update()
     return {
-        "function": loaded.config["function"],
         "rows": rows,
         "missing": missing,
         "settings": vars(settings),
@@ -94,8 +92,8 @@ def run(args: argparse.Namespace) -> dict:
     parts = {
         label: {
             "relax": bench_relax(
-                path, atoms, args.variants, settings, args.dtype, args.device, args.skin,
-                args.displacement,
+                path, atoms, args.variants, settings, args.displacement,
+                **calculator_options(args),
             )
         }
         for label, path in paths.items()

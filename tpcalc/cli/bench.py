@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict | None:
     inner = parser.parse_args(args.rest)
     inner.json = args.json = inner.json or args.json
     if getattr(inner, "threads", None) is not None:
-        from tpcalc.cli.options import set_threads
+        from tpcalc.arguments import set_threads
 
         set_threads(inner)
     return module.run(inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tpcalc.cli.options import add_potential_arguments, make_calculator
+from tpcalc.arguments import add_potential_arguments, make_calculator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

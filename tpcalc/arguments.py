@@ -17,10 +17,11 @@ def add_potential_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """--dtype, --device, --skin, --threads."""
+    """--dtype, --device, --skin, --mode, --threads."""
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--skin", type=float, default=0.5, help="Å of the neighbour list (0.5)")
+    parser.add_argument("--mode", default="eager", help="eager or torchscript (eager)")
     parser.add_argument("--threads", type=int, help="threads of torch (its own default)")
 
 
@@ -39,4 +40,9 @@ def make_calculator(args: argparse.Namespace):
     from tpcalc.calculator import TPCalculator
 
     set_threads(args)
-    return TPCalculator(args.potential, args.variant, args.device, args.dtype, args.skin)
+    return TPCalculator(args.potential, args.variant, **calculator_options(args))
+
+
+def calculator_options(args: argparse.Namespace) -> dict:
+    """dtype, device, skin and mode, as `TPCalculator` takes them."""
+    return {name: getattr(args, name) for name in ("device", "dtype", "skin", "mode")}
