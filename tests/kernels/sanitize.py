@@ -1,0 +1,44 @@
+"""Run tests/kernels with the ops compiled under AddressSanitizer: python tests/kernels/sanitize.py
+
+Takes a few minutes; needs g++ and its libasan. Leaks are not looked for (Python and torch keep
+memory on purpose).
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tpcalc.kernels import build
+
+FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1")
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> int:
+    """Build, preload the sanitizer, run the tests; the exit code of pytest."""
+    compiler = build.compiler().split()
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "libtpcalc_asan.so"
+        objects = build.compile_objects(Path(folder), flags=FLAGS)
+        subprocess.run(
+            [*compiler, *FLAGS, *map(str, objects), *build.link_flags(), "-o", str(library)],
+            check=True,
+        )
+        runtime = subprocess.run(
+            [*compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        env = {
+            **os.environ, "LD_PRELOAD": runtime, "OMP_NUM_THREADS": "1",
+            "ASAN_OPTIONS": "detect_leaks=0,verify_asan_link_order=0",
+        }  # fmt: skip
+        code = (
+            f"import sys, torch, pytest; torch.ops.load_library({str(library)!r})\n"
+            "sys.exit(pytest.main(['tests/kernels/test_conv_op.py', '-k', 'not million']))"
+        )
+        return subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
