@@ -48,7 +48,7 @@ SAME_FORCES = 1e-9  # eV/Å in float64: above this an exact variant is not exact
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that all benchmarks of potentials share."""
-    from tpcalc.cli.options import add_device_arguments
+    from tpcalc.arguments import add_device_arguments
 
     parser.add_argument("potentials", nargs="+", help="NAME.safetensors, one or several")
     parser.add_argument(
