@@ -189,6 +189,8 @@ BAD = [
     (["md", "cg.safetensors", "ethanol.xyz", "--variant", "cg/spare"], "did you mean 'cg/sparse'"),
     (["md", "cg.safetensors", "ethanol.xyz", "--variant", "gaunt/grid"], "another function"),
     (["md", "cg.safetensors", "ethanol.xyz", "--threads", "0"], "--threads is 0"),
+    (["md", "cg.safetensors", "ethanol.xyz", "--allocator", "jemaloc"], "unknown allocator"),
+    (["md", "cg.safetensors", "ethanol.xyz", "--mode", "eagr"], "did you mean 'eager'"),
     (["relax", "cg.safetensors", "ethanol.xyz", "--optimizer", "bfgs"], "did you mean 'lbfgs'"),
     (["relax", "cg.safetensors", "ethanol.xyz", "--resume"], "--resume needs --out"),
     (["export", "cg.safetensors", "-o", "cg.txt"], "must end in .pt"),

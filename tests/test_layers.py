@@ -20,7 +20,7 @@ ALLOWED = {
     "kernels": {"o3"},
     "halo": set(),
     "graph": set(),
-    "arguments": {"calculator"},
+    "arguments": {"calculator", "kernels"},
     "progress": set(),
     "tables": set(),
     "structures": set(),

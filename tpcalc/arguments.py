@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from tpcalc.errors import InputError
+from tpcalc.errors import InputError, check_name
+
+ALLOCATORS = ("retain", "system")
 
 
 def add_potential_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,19 +19,28 @@ def add_potential_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """--dtype, --device, --skin, --mode, --threads."""
+    """--dtype, --device, --skin, --mode, --threads, --allocator."""
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--skin", type=float, default=0.5, help="Å of the neighbour list (0.5)")
     parser.add_argument("--mode", default="eager", help="eager or torchscript (eager)")
     parser.add_argument("--threads", type=int, help="threads of torch (its own default)")
+    parser.add_argument(
+        "--allocator", default="retain", help="retain freed memory (glibc) or system (retain)"
+    )
 
 
-def set_threads(args: argparse.Namespace) -> None:
-    """Apply --threads: the command line owns its process, the library never does this."""
+def prepare_process(args: argparse.Namespace) -> None:
+    """Apply --threads and --allocator: a command owns its process, the library never does this."""
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; it must be at least 1")
+    check_name("allocator", args.allocator, ALLOCATORS)
+    if args.allocator == "retain":
+        from tpcalc.kernels.allocator import retain_freed_memory
+
+        if not retain_freed_memory():
+            args.allocator = "system"  # not glibc; reports say what is in use
     if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"--threads is {args.threads}; it must be at least 1")
         import torch
 
         torch.set_num_threads(args.threads)
@@ -39,7 +50,7 @@ def make_calculator(args: argparse.Namespace):
     """The `TPCalculator` that the arguments describe."""
     from tpcalc.calculator import TPCalculator
 
-    set_threads(args)
+    prepare_process(args)
     return TPCalculator(args.potential, args.variant, **calculator_options(args))
 
 

@@ -93,6 +93,7 @@ def finish(parts: dict[str, dict], args: argparse.Namespace, paths: dict) -> dic
     """
     errors = {label: force_errors(read_manifest(path)) for label, path in paths.items()}
     result = collect(parts, {label: e for label, e in errors.items() if e})
+    result["machine"]["allocator"] = args.allocator
     if not args.json:
         print(as_text(result))
     if args.out:
@@ -166,7 +167,8 @@ def as_text(result: dict) -> str:
         lines.append(f"not run: {variant}: {why}")
     m = result["machine"]
     lines += [
-        f"{m['cpu']}, {m['cores']} cores, torch {m['torch']}, load {m['load']}; warm times, "
+        f"{m['cpu']}, {m['cores']} cores, torch {m['torch']}, allocator {m['allocator']}, "
+        f"load {m['load']}; warm times, "
         "first call apart; ΔE, ΔF: largest difference from the reference variant in float64",
         "",
         result["sentence"],

@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> dict | None:
     module.add_arguments(parser)
     inner = parser.parse_args(args.rest)
     inner.json = args.json = inner.json or args.json
-    if getattr(inner, "threads", None) is not None:
-        from tpcalc.arguments import set_threads
+    if hasattr(inner, "allocator"):
+        from tpcalc.arguments import prepare_process
 
-        set_threads(inner)
+        prepare_process(inner)
     return module.run(inner)
