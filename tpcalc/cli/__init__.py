@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import sys
+from keyword import iskeyword
 
 from tpcalc.errors import TpcalcError, did_you_mean
 
@@ -14,11 +15,14 @@ VERBS = {
     "variants": "list the tensor-product variants and what each can do",
     "train": "train a potential from extended XYZ",
     "evaluate": "errors of a potential on labelled structures",
+    "import": "turn a Nequix, MACE or SevenNet model into NAME.safetensors",
     "export": "write a TorchScript file for LAMMPS",
     "md": "run molecular dynamics",
     "relax": "relax one or many structures",
     "verify": "check the exact variants of a potential against each other and store it",
     "bench": "time molecular dynamics and relaxations per variant",
+    "analyse": "expressivity, interactability, defects, CP ranks and cost of the products",
+    "convert": "weights of one function as weights of another, with the measured error",
     "build": "compile the fused kernels and the LAMMPS pair style",
     "doctor": "what is installed, what does not fit, and the command that mends it",
 }
@@ -46,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"tpcalc: unknown verb {verb!r}{did_you_mean(verb, VERBS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"tpcalc.cli.{verb}")
+    module = importlib.import_module(f"tpcalc.cli.{verb}{'_' * iskeyword(verb)}")
     parser = argparse.ArgumentParser(prog=f"tpcalc {verb}", description=VERBS[verb])
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     module.add_arguments(parser)

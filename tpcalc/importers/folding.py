@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn.o3 import Irreps
+from e3nn.math import normalize2mom
+from e3nn.o3 import Irrep, Irreps
 
 from tpcalc.errors import InputError
+from tpcalc.nn.gate import TANH_NORM
 from tpcalc.nn.radial import SILU_NORM, RadialMLP
 
 
@@ -51,14 +53,32 @@ def set_radial(
         set_parameter(layer.weight, matrix.double() * factor, f"radial layer {n}")
 
 
+def e3nn_activation_norm(name: str) -> float:
+    """The factor e3nn (0.4 to 0.6) puts on "silu" or "tanh": a seeded sample, not the integral."""
+    activation = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}[name]
+    return float(normalize2mom(activation).cst)
+
+
+def gate_gains(silu: float, tanh: float) -> dict[str, float]:
+    """Foreign features over ours after a gate: odd scalars went through tanh, the rest SiLU."""
+    return {"0o": tanh / TANH_NORM, "": silu / SILU_NORM}
+
+
+def _gain(gains: dict[str, float], ir: Irrep) -> float:
+    return gains.get(str(ir), gains.get("", 1.0))
+
+
 def linear_weight(
-    blocks: list[torch.Tensor], irreps_in: Irreps, irreps_out: Irreps, input_scale: float = 1.0
+    blocks: list[torch.Tensor],
+    irreps_in: Irreps,
+    irreps_out: Irreps,
+    gains: dict[str, float] | None = None,
 ) -> torch.Tensor:
     """Flat weight of our `Linear` from e3nn's blocks [in, out] (which divide by sqrt(in)).
 
     Args:
         blocks: one matrix for each irrep of `irreps_out`, in its order.
-        input_scale: the foreign input is `input_scale` times ours.
+        gains: foreign over our input, by irrep ("" for all others).
 
     Raises:
         InputError: a block has another size.
@@ -71,9 +91,38 @@ def linear_weight(
                 f"a linear layer {irreps_in} -> {irreps_out} takes {muls[ir]} x {mul_out} numbers "
                 f"for {ir}, the file holds {list(block.shape)}"
             )
-        scale = input_scale / math.sqrt(muls[ir])
-        flat.append(block.double().reshape(muls[ir], mul_out).mul(scale).reshape(-1))
+        scale = _gain(gains or {}, ir) / math.sqrt(muls[ir])
+        flat.append(block.double().reshape(-1) * scale)
     return torch.cat(flat)
+
+
+def species_weight(
+    flat: torch.Tensor,
+    irreps_in: Irreps,
+    irreps_out: Irreps,
+    num_species: int,
+    gains: dict[str, float] | None = None,
+) -> torch.Tensor:
+    """Flat weight of our `SpeciesLinear` from e3nn's fully connected product with one-hot species.
+
+    e3nn holds [in, species, out] an irrep and divides by sqrt(in * species).
+
+    Raises:
+        InputError: the number of weights is another.
+    """
+    muls = {ir: mul for mul, ir in irreps_in}
+    sizes = [muls[ir] * num_species * mul for mul, ir in irreps_out]
+    if flat.numel() != sum(sizes):
+        raise InputError(
+            f"a product {irreps_in} x {num_species}x0e -> {irreps_out} has {sum(sizes)} weights, "
+            f"the file holds {flat.numel()}"
+        )
+    parts = []
+    for part, (mul, ir) in zip(torch.split(flat.double().reshape(-1), sizes), irreps_out):
+        part = part.reshape(muls[ir], num_species, mul).permute(1, 0, 2)
+        scale = _gain(gains or {}, ir) / math.sqrt(muls[ir] * num_species)
+        parts.append(part.reshape(-1) * scale)
+    return torch.cat(parts)
 
 
 def split_blocks(flat: torch.Tensor, irreps_in: Irreps, irreps_out: Irreps) -> list[torch.Tensor]:

@@ -105,7 +105,7 @@ def _fill(potential: Potential, tensors: list[torch.Tensor]) -> torch.Tensor:
     model, queue = potential.model, iter(tensors)
     energies = next(queue)
     set_parameter(model.embedding, torch.eye(len(energies), dtype=torch.float64), "embedding")
-    gain = 1.0  # foreign features are `gain` times ours: their gate has the larger constant
+    gains: dict[str, float] = {}  # foreign features over ours: their gate has another constant
     for layer in model.layers:
         irreps_in, irreps_mid = layer.conv.irreps_node, layer.conv.irreps_out
         gate_in = layer.gate.irreps_in
@@ -114,17 +114,17 @@ def _fill(potential: Potential, tensors: list[torch.Tensor]) -> torch.Tensor:
         up = [next(queue) for _ in irreps_in]
         down = [next(queue) for _ in gate_in]
         skip = [next(queue) for _ in skip_out]
-        weight = linear_weight(up, irreps_in, irreps_in, gain)
+        weight = linear_weight(up, irreps_in, irreps_in, gains)
         set_parameter(layer.linear_up.weight, weight, "linear_1")
         weight = linear_weight(down, irreps_mid, gate_in)
         set_parameter(layer.linear_down.weight, weight, "linear_2")
-        weight = linear_weight(skip, irreps_in, skip_out, gain)
+        weight = linear_weight(skip, irreps_in, skip_out, gains)
         set_parameter(layer.self_connection.linear.weight, weight, "skip")
         if hasattr(layer.scale_features, "weight"):
             norm = torch.cat([next(queue) for _ in gate_in])
             set_parameter(layer.scale_features.weight, norm, "layer_norm")
-        gain = JAX_SILU_NORM / SILU_NORM
-    set_parameter(model.readout.layers[0].weight, next(queue) * gain, "readout")
+        gains = {"": JAX_SILU_NORM / SILU_NORM}
+    set_parameter(model.readout.layers[0].weight, next(queue) * gains[""], "readout")
     return energies
 
 

@@ -109,6 +109,8 @@ class CgSymmetric(ManyBody):
             flat.append(w.to(x.dtype))
         for z in range(self.num_species):
             nodes = torch.nonzero(species == z).flatten()
+            if nodes.numel() == 0:
+                continue
             xz = x.index_select(0, nodes)
             parts: list[torch.Tensor] = []
             for n in range(len(self.dims)):
@@ -221,6 +223,8 @@ class CgPolynomial(CgSymmetric):
             flat.append(w.to(x.dtype))
         for z in range(self.num_species):
             nodes = torch.nonzero(species == z).flatten()
+            if nodes.numel() == 0:
+                continue
             m = self.monomials(x.index_select(0, nodes)).permute(2, 0, 1)  # [C, N, monomials]
             b = m.bmm(self.coefficients(tables, flat, z))  # [C, N, d_out]
             out = out.index_copy(0, nodes, b.permute(1, 2, 0).flatten(1))

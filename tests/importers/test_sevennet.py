@@ -1,0 +1,125 @@
+"""SevenNet checkpoints: small ones against e3nn's modules, the published ones against sevenn."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from tests.importers.sevennet_small import TYPE_MAP, SmallSevenNet
+from tests.small import crystal
+from tpcalc import TPCalculator
+from tpcalc.errors import InputError
+from tpcalc.graph import build_graph
+from tpcalc.importers import sevennet
+from tpcalc.importers.foreign import evaluate_original
+
+
+@pytest.fixture
+def small(tmp_path, request):
+    """(oracle, path of its checkpoint)."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # e3nn builds its modules in it
+    model = SmallSevenNet(*request.param)
+    torch.save(model.checkpoint(), tmp_path / "small.pth")
+    yield model, tmp_path / "small.pth"
+    torch.set_default_dtype(before)
+
+
+KINDS = [(True, "nequip"), (True, "linear"), (False, "linear")]
+
+
+@pytest.mark.parametrize("small", KINDS, indirect=True)
+def test_small_model_equals_e3nn(small):
+    oracle, path = small
+    potential, _ = sevennet.load(path)
+    assert potential.species == ["C", "H", "O"]
+    atoms = crystal()
+    graph = build_graph(atoms.positions, atoms.cell.array, atoms.pbc, potential.cutoff)
+    species = torch.tensor([TYPE_MAP.get(z, 1) for z in atoms.numbers])
+    vectors = torch.from_numpy(graph.edge_vectors).requires_grad_(True)
+    expected = oracle(species, torch.from_numpy(graph.edge_index), vectors)
+    energy = potential(species, torch.from_numpy(graph.edge_index), vectors, len(atoms)).sum()
+    assert energy.item() == pytest.approx(expected.item(), abs=1e-9)
+    g, g_expected = (torch.autograd.grad(e, vectors)[0] for e in (energy, expected))
+    assert (g - g_expected).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("small", [(False, "linear")], indirect=True)
+def test_a_flipped_sign_of_a_stored_3j_flips_its_columns(small):
+    _, path = small
+    stored = torch.load(path, weights_only=False)
+    config, state = sevennet.read_checkpoint(path)
+    before = sevennet.convert(config, state)
+    for key, value in stored["model_state_dict"].items():
+        if "_w3j_1_1_1" in key:
+            value.neg_()
+    torch.save(stored, path)
+    after, _ = sevennet.load(path)
+    # the 0e -> 0e layers have no such path; layer 1 ends in scalars: nothing may change there
+    changed = [
+        name for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    ]  # fmt: skip
+    expected = any("_w3j_1_1_1" in key for key in stored["model_state_dict"])
+    assert bool(changed) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("act_radial", "relu", "act_radial = 'relu'"),
+        ("use_modality", True, "use_modality"),
+        ("self_connection_type", "none", "self_connection_type"),
+    ],
+)
+@pytest.mark.parametrize("small", [(True, "linear")], indirect=True)
+def test_what_cannot_be_carried_is_refused_by_name(small, key, value, text):
+    config, state = sevennet.read_checkpoint(small[1])
+    with pytest.raises(InputError, match=text):
+        sevennet.convert({**config, key: value}, state)
+
+
+def test_objects_in_a_pickle_are_refused(tmp_path):
+    torch.save({"model_state_dict": {}, "config": Path("x")}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="numbers alone"):
+        sevennet.load(tmp_path / "bad.pth")
+
+
+def original_checkpoint(python: str, name: str) -> Path:
+    """A checkpoint inside the installed sevenn of that interpreter."""
+    code = "import sevenn; print(sevenn.__path__[0])"
+    out = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return Path(out.stdout.strip().splitlines()[-1]) / "pretrained_potentials" / name
+
+
+@pytest.mark.imports
+@pytest.mark.parametrize(
+    "name",
+    ["SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "SevenNet_l3i5/checkpoint_l3i5.pth"],
+)
+def test_published_weights_equal_sevenn(name, tmp_path):
+    python = os.environ.get("TPCALC_PYTHON_SEVENNET")
+    if not python:
+        pytest.skip("set TPCALC_PYTHON_SEVENNET to a Python that has sevenn")
+    path = original_checkpoint(python, name)
+    potential, _ = sevennet.load(path)
+    silicon = bulk("Si", "diamond", a=5.43)
+    silicon.positions[0] += [0.1, 0.05, -0.05]
+    salt = bulk("NaCl", "rocksalt", a=5.5, cubic=True)
+    salt.rattle(0.1, seed=1)
+    ethanol = molecule("CH3CH2OH")
+    ethanol.rattle(0.05, seed=2)
+    systems = [silicon, salt, ethanol]
+    results = evaluate_original(path, "sevennet", systems, python)
+    potential.swap("cg/grouped")
+    for atoms, expected in zip(systems, results):  # sevenn computes in float32
+        atoms.calc = TPCalculator(potential, dtype="float64")
+        n = len(atoms)
+        assert atoms.get_potential_energy() / n == pytest.approx(expected["energy"] / n, abs=1e-6)
+        assert np.abs(atoms.get_forces() - expected["forces"]).max() < 1e-5
+        if "stress" in expected:
+            stress = atoms.get_stress(voigt=False)
+            assert np.abs(stress - expected["stress"]).max() < 3e-7
