@@ -6,13 +6,13 @@ import argparse
 import gc
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 
 import torch
 from e3nn.o3 import Irreps
 
 from tpcalc.errors import InputError, check_name
+from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.progress import progress
 from tpcalc.tables import format_table
@@ -140,9 +140,7 @@ def _jobs(layers: dict, nodes: int, edges: int, dtype) -> dict[tuple[str, str], 
         w = weights[layer.weight_numel]
         basis = layer.edge_basis(vectors).detach().requires_grad_(True)
         probe = normal(nodes, layer.irreps_out.dim)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            script = torch.jit.script(layer)
+        script = scripted(layer)
 
         def forward(script=script, basis=basis, w=w):
             with torch.no_grad():
