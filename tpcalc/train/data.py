@@ -122,6 +122,11 @@ def _frame(atoms: Any, keys: DataConfig, where: str) -> Frame:
     stress = _label(atoms, atoms.info, keys.stress_key, None, where)
     if stress is not None:
         stress = _stress_matrix(stress, where, keys.stress_key)
+        if not atoms.pbc.all():
+            raise InputError(
+                f"{where}: {keys.stress_key} with pbc {atoms.pbc.tolist()}; a stress needs three "
+                "periodic directions, remove the label or set pbc"
+            )
     return Frame(
         symbols=atoms.get_chemical_symbols(),
         positions=atoms.get_positions(),

@@ -62,7 +62,7 @@ def errors_on_batches(
     sums = {"all": _Sums()}
     for i, batch in enumerate(batches):
         wants_stress = bool(batch.has_stress.any())
-        prediction = predict(potential, batch, stress=wants_stress)
+        prediction = predict(potential, batch, wants_stress=wants_stress)
         names = groups[i] if groups else ["all"] * batch.num_atoms.shape[0]
         for frame, name in enumerate(names):
             for target in dict.fromkeys(("all", name)):

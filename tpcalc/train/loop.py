@@ -81,6 +81,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(graphs) / config.batch_size)
         self.epoch = self.step_in_epoch = self.steps = 0
         self.elapsed = 0.0  # s, over all parts of the run
+        self.cpu = 0.0  # s of all threads; what a loaded machine does not stretch
         self.sums: dict[str, float] = {}  # of loss terms in this epoch
         self.best_metric = math.inf
         self.best: dict | None = None  # weights of the average at the best validation
@@ -111,6 +112,7 @@ class Trainer:
             "finished", or "stopped" when a signal asked for it.
         """
         before, start = self.elapsed, time.monotonic()
+        cpu_before = self.cpu - time.process_time()
         while self.epoch < self.config.max_epochs and not self._out_of_time():
             order = self._order()
             if self.step_in_epoch == 0:
@@ -118,6 +120,7 @@ class Trainer:
             while self.step_in_epoch < self.steps_per_epoch:
                 self._step(order)
                 self.elapsed = before + time.monotonic() - start
+                self.cpu = cpu_before + time.process_time()
                 tick()
                 if stop.signal is not None:
                     save()
@@ -161,7 +164,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.lr * self.schedule.factor(self.steps, self._progress())
         wants_stress = config.loss.stress > 0 and bool(batch.has_stress.any())
-        prediction = predict(self.potential, batch, training=True, stress=wants_stress)
+        prediction = predict(self.potential, batch, training=True, wants_stress=wants_stress)
         loss = self._loss_config()
         terms = loss_terms(prediction, batch, loss)
         self.optimizer.zero_grad(set_to_none=True)
@@ -229,7 +232,7 @@ class Trainer:
         self.schedule.load(state["schedule"])
         self.best = state["best"]
         for name in _NUMBERS:
-            setattr(self, name, state["numbers"][name])
+            setattr(self, name, state["numbers"].get(name, math.nan))  # "cpu" came later
         self.sums = dict(state["sums"])
 
 
@@ -238,6 +241,7 @@ _NUMBERS = (
     "step_in_epoch",
     "steps",
     "elapsed",
+    "cpu",
     "best_metric",
     "best_epoch",
     "late",

@@ -19,7 +19,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    potential: torch.nn.Module, batch: Batch, training: bool = False, stress: bool = False
+    potential: torch.nn.Module, batch: Batch, training: bool = False, wants_stress: bool = False
 ) -> Prediction:
     """Evaluate `potential` on a batch.
 
@@ -33,9 +33,12 @@ def predict(
     count = batch.num_atoms.shape[0]
     energy = node_energy.new_zeros(count).index_add(0, batch.graph_index, node_energy)
     forces = forces_from_edges(gradient, batch.edge_index, n)
-    if not stress:
+    if not wants_stress:
         return Prediction(energy, forces, None)
     outer = batch.edge_vectors.detach()[:, :, None] * gradient[:, None, :]  # [E, 3, 3]
     edge_graph = batch.graph_index.index_select(0, batch.edge_index[0])
     total = outer.new_zeros(count, 3, 3).index_add(0, edge_graph, outer)
-    return Prediction(energy, forces, total / batch.volume[:, None, None])
+    volume = batch.volume[:, None, None]
+    # NaN enters after the division, or it would come back through the gradient
+    stress = total / torch.nan_to_num(volume, nan=1.0)
+    return Prediction(energy, forces, stress.masked_fill(volume.isnan(), torch.nan))

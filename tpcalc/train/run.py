@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
 import sys
 import time
@@ -105,7 +107,8 @@ def train(
         }
         if status == "stopped":
             return result
-        return result | _finish(trainer, valid, data, folder / config.output)
+        output = Path(os.path.normpath(folder / config.output))
+        return result | _finish(trainer, valid, data, output)
 
 
 def load_dataset(config: TrainConfig, folder: Path) -> Dataset:
@@ -236,6 +239,7 @@ def _finish(trainer: Trainer, valid: list[GraphData], data: Dataset, output: Pat
             "best_epoch": trainer.best_epoch,
             "steps": trainer.steps,
             "minutes": round(trainer.elapsed / 60.0, 2),
+            "cpu_minutes": None if math.isnan(trainer.cpu) else round(trainer.cpu / 60.0, 2),
             "variant": potential.variant,
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
