@@ -13,6 +13,7 @@ KINDS = {
     "md": "molecular dynamics per variant",
     "relax": "relaxations per variant",
     "layer": "one tensor product or convolution per variant",
+    "microbenchmark": "the published microbenchmarks: SISO, SIMO, MIMO, interaction, many-body",
     "lammps": "the exported potential in LAMMPS, per variant and number of ranks",
     "profile": "where the time of one step goes",
 }

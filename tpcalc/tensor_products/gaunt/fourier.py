@@ -23,7 +23,7 @@ class GauntFourier(GauntReference):
     options = ("terms", "method")
 
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None, terms: int = 1, method="fft"):
-        self.fft: bool = check_name("method", method, ("fft", "direct")) == "fft"
+        self.fft = check_name("method", method, ("fft", "direct")) == "fft"
         super().__init__(irreps_in1, irreps_in2, irreps_out, terms)
 
     @torch.jit.unused
