@@ -1,6 +1,5 @@
 """The shipped potentials: they say what they said, their cards are true, their dynamics hold."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,9 +11,13 @@ from tpcalc.autotune import runnable_variants
 from tpcalc.cli import main
 from tpcalc.md import MDSettings, run_md
 from tpcalc.storage import load_potential, read_manifest
+from tpcalc.train import card
+from tpcalc.train.config import config_to_dict, load_config
+from tpcalc.train.evaluate import overall
 from tpcalc.verify import verify
 
 ROOT = Path(__file__).parents[1]
+STRUCTURE = ROOT / "examples" / "3bpa.xyz"
 MODELS = sorted((ROOT / "models").glob("*/potential.safetensors"))
 OURS = [p for p in MODELS if p.parent.name.startswith("3bpa-")]
 FORCE_LIMIT = {"cg": 60.0, "shared": 100.0, "gaunt": 100.0}  # meV/Å on test_300K
@@ -24,11 +27,8 @@ def name(path):
     return path.parent.name
 
 
-def structures():
-    spec = importlib.util.spec_from_file_location("predict", ROOT / "models" / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.structures()
+def test_the_three_are_there():
+    assert {"3bpa-cg", "3bpa-shared", "3bpa-gaunt"} <= {name(path) for path in MODELS}
 
 
 @pytest.mark.parametrize("path", OURS, ids=name)
@@ -36,70 +36,93 @@ def test_stored_predictions_with_every_exact_variant(path):
     expected = json.loads((path.parent / "predictions.json").read_text())
     calculator = TPCalculator(path, dtype="float64")
     for variant in runnable_variants(calculator.potential)[0]:
-        results = calculator.swap(variant).evaluate(structures())
+        results = calculator.swap(variant).evaluate(card.structures(STRUCTURE))
         for result, frame in zip(results, expected, strict=True):
             difference = abs(result["energy"] - frame["energy_eV"]) / len(result["forces"])
             assert difference < 1e-10, variant
-            np.testing.assert_allclose(result["forces"], frame["forces_eV_A"], atol=2e-9, rtol=0)
+            np.testing.assert_allclose(result["forces"], frame["forces_eV_A"], atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("path", MODELS, ids=name)
-def test_manifest_and_card(path):
-    manifest = read_manifest(path)
+@pytest.mark.parametrize("path", OURS, ids=name)
+def test_card_is_the_manifest(path):
+    """Word for word what `python -m tpcalc.train.card` writes; the command is in it."""
+    potential = load_potential(path)
     for key in ("licence", "citation", "training", "accuracy", "data_sha256"):
-        assert manifest.get(key), key
-    card = (path.parent / "README.md").read_text()
-    assert "tpcalc train" in card
-    assert manifest["licence"] in card
+        assert potential.manifest.get(key), key
+    text = (path.parent / "README.md").read_text()
+    again = f"run `python -m tpcalc.train.card models/{name(path)}`"
+    assert text == card.card_text(potential, path.parent, path.stat().st_size), again
+    assert card.accuracy_table(card.accuracy_rows(potential.manifest)) in text
+    assert f"tpcalc train models/{name(path)}/train.yaml" in text
+
+
+@pytest.mark.parametrize("path", OURS, ids=name)
+def test_arguments_are_those_of_the_training(path):
+    """train.yaml as it stands now made these weights."""
+    stored = read_manifest(path)["training"]["config"]
+    written = config_to_dict(load_config(path.parent / "train.yaml"))
+    assert {key: written[key] for key in stored} == stored
 
 
 @pytest.mark.parametrize("path", OURS, ids=name)
 def test_accuracy_in_the_manifest(path):
     manifest = read_manifest(path)
-    table = {k: v["all"]["forces_rmse"] for k, v in manifest["accuracy"].items()}
+    table = {k: overall(v)["forces_rmse"] for k, v in manifest["accuracy"].items()}
     assert table["test_300K"] <= FORCE_LIMIT[manifest["function"]]
-    assert {"test_600K", "test_1200K"} <= set(table)
+    assert {"valid", "test_600K", "test_1200K"} <= set(table)
+
+
+def test_equal_budget():
+    """The three differ in the function alone: frames, steps, seed and size of batches."""
+    keys = ("epochs", "steps", "seed", "train_frames", "valid_frames")
+    budgets = {name(p): [read_manifest(p)["training"][k] for k in keys] for p in OURS}
+    assert len({tuple(budget) for budget in budgets.values()}) == 1, budgets
+    sums = [read_manifest(p)["data_sha256"] for p in OURS]
+    assert all(one == sums[0] for one in sums)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("path", OURS, ids=name)
 def test_accuracy_is_recomputed(path, data_dir, capsys):
-    data = data_dir / "3bpa" / "test_300K.xyz"
-    assert main(["evaluate", str(path), str(data), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    measured = next(v for v in _tables(result) if "forces_rmse" in v)["forces_rmse"]
-    stored = read_manifest(path)["accuracy"]["test_300K"]["all"]["forces_rmse"]
-    assert measured == pytest.approx(stored, rel=0.01)
-
-
-def _tables(value):
-    """All dictionaries in a nested result."""
-    if isinstance(value, dict):
-        yield value
-        for item in value.values():
-            yield from _tables(item)
+    data = str(data_dir / "3bpa" / "test_300K.xyz")
+    assert main(["evaluate", str(path), data, "--json"]) == 0
+    measured = overall(json.loads(capsys.readouterr().out)[data])
+    stored = overall(read_manifest(path)["accuracy"]["test_300K"])
+    assert measured["frames"] == stored["frames"]
+    # float32 and possibly another algorithm: the sums of 10^4 errors agree closely all the same
+    for key in ("forces_rmse", "forces_mae"):
+        assert measured[key] == pytest.approx(stored[key], rel=1e-3)
+    for key in ("energy_rmse", "energy_mae"):
+        assert measured[key] == pytest.approx(stored[key], rel=1e-2, abs=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OURS, ids=name)
 def test_certificate(path):
+    """Measured again here, and the one in the file, where there is one, covers these weights."""
     assert verify(path)["passed"]
+    stored = read_manifest(path).get("certificates")
+    if stored is not None:
+        assert stored["passed"]
+        function = read_manifest(path)["function"]
+        assert all(row["variant"].startswith(f"{function}/") for row in stored["rows"])
 
 
 def nve(path, steps, timestep, variant=None):
-    atoms = read(ROOT / "examples" / "3bpa.xyz")
+    """From the minimum at 600 K, half of which becomes potential energy: dynamics at 300 K."""
+    atoms = read(STRUCTURE)
     atoms.calc = TPCalculator(path, variant, dtype="float64")
-    settings = MDSettings(steps=steps, timestep=timestep, temperature=300.0, log_interval=2)
+    settings = MDSettings(steps=steps, timestep=timestep, temperature=600.0, log_interval=2)
     return run_md(atoms, settings), atoms
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OURS, ids=name)
 def test_nve_of_3bpa_at_300_k(path):
-    """2 ps at 0.5 fs."""
-    summary, _ = nve(path, 4000, 0.5)
+    """2 ps at 0.5 fs; the potential that is the default of examples, the others shorter."""
+    summary, _ = nve(path, 4000 if name(path) == "3bpa-cg" else 2000, 0.5)
     assert abs(summary["nve_drift_meV_atom_ps"]) < 0.1
-    assert 150 < summary["temperature_K"] < 450
+    assert 200 < summary["temperature_K"] < 400
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import tpcalc
 from tpcalc.errors import InputError
 from tpcalc.storage import read_manifest
 from tpcalc.tables import format_table
+from tpcalc.train.evaluate import overall
 
 MD_COLUMNS = {
     "potential": "potential",
@@ -246,8 +247,9 @@ def force_errors(manifest: dict) -> dict[str, float]:
     """Data set -> force RMSE in meV/Å, from the accuracy table of a manifest; tests first."""
     table = manifest.get("accuracy") or {}
     found = {
-        name: groups["all"]["forces_rmse"]
+        name: overall(groups)["forces_rmse"]
         for name, groups in table.items()
-        if isinstance(groups, dict) and "forces_rmse" in groups.get("all", {})
+        if isinstance(groups, dict) and groups and "forces_rmse" in overall(groups)
     }
-    return dict(sorted(found.items(), key=lambda item: (item[0] == "valid", item[0])))
+    # 300K before 1200K
+    return dict(sorted(found.items(), key=lambda x: (x[0] == "valid", len(x[0]), x[0])))

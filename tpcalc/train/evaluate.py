@@ -97,6 +97,11 @@ def evaluate_graphs(
     return table
 
 
+def overall(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The row of all frames in a result of `evaluate_graphs`: "all", or the only one."""
+    return table["all"] if "all" in table else next(iter(table.values()))
+
+
 def evaluate_file(
     potential: torch.nn.Module,
     path: str | Path,
