@@ -219,6 +219,26 @@ def test_changed_atoms_are_noticed():
     assert len(atoms.get_forces()) == len(atoms)
 
 
+def test_only_what_the_potential_reads_makes_it_run_again():
+    atoms = with_calc(crystal())
+    atoms.get_forces()
+    for change in (atoms.set_initial_charges, atoms.set_tags):
+        change([1] * len(atoms))
+    assert atoms.calc.check_state(atoms) == []
+    atoms.pbc = [True, True, False]
+    atoms.cell[2] *= 1.5
+    assert set(atoms.calc.check_state(atoms)) == {"pbc", "cell"}
+    assert np.isfinite(atoms.get_stress()).all()
+
+
+def test_no_atoms_and_no_neighbours():
+    atoms = with_calc(Atoms())
+    assert atoms.get_potential_energy() == 0.0
+    assert atoms.get_forces().shape == (0, 3)
+    pair = with_calc(Atoms("HO", positions=[[0, 0, 0], [9, 0, 0]]))
+    assert pair.get_potential_energy() == pytest.approx(-13.6 - 2040.0, abs=1e-12)
+
+
 def test_hessian():
     atoms = with_calc(ethanol())
     hessian = atoms.calc.get_hessian(atoms)

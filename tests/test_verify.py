@@ -69,6 +69,8 @@ def test_a_wrong_kernel_is_found(monkeypatch, fault):
 
 
 def test_unknown_names():
+    with pytest.raises(InputError, match=r"give the path of NAME\.safetensors"):
+        verify(random_potential(), store=True)
     with pytest.raises(InputError, match="did you mean 'cg/sparse'"):
         verify(random_potential(), ["cg/spars"])
     with pytest.raises(InputError, match="unknown dtype 'float16'"):

@@ -98,13 +98,25 @@ class TPCalculator(Calculator):
             for evaluator in self.evaluators:
                 evaluator.run = scripted(evaluator.potential)
 
+    def check_state(self, atoms, tol=1e-15):
+        """What changed since the last call: of all that ASE compares, only what is read here."""
+        old = self.atoms
+        if old is None or len(old) != len(atoms):
+            return list(all_changes)
+        pairs = {
+            "positions": (old.positions, atoms.positions), "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array), "pbc": (old.pbc, atoms.pbc),
+        }  # fmt: skip
+        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """ASE's entry; fills `results` with everything that one pass gives."""
         super().calculate(atoms, properties, system_changes)
         structure = _structure(self.atoms)
         if self._tune:
             self._choose(structure)
-        runs = [evaluator(*structure) for evaluator in self.evaluators]
+        virials = _volume(self.atoms) > 0
+        runs = [evaluator(*structure, virials) for evaluator in self.evaluators]
         self.num_edges = runs[0].num_edges
         self.results = _results(runs, self.atoms)
         for name in properties:
@@ -184,16 +196,21 @@ def _structure(atoms: Atoms) -> tuple:
     return atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers
 
 
+def _volume(atoms: Atoms) -> float:
+    """Å³; zero where the cell spans none."""
+    return float(abs(np.linalg.det(atoms.cell.array)))
+
+
 def _results(runs, atoms: Atoms) -> dict:
     """ASE's results of one structure from the runs of all members."""
     first: Evaluation = runs[0]
-    if len(runs) == 1:
-        energies, forces, virials = first.energies, first.forces, first.virials
-    else:
-        energies, forces, virials = (np.mean([run[k] for run in runs], axis=0) for k in range(3))
+    volume = _volume(atoms)
+    energies, forces, virials = first[:3]
+    if len(runs) > 1:
+        energies, forces = (np.mean([run[k] for run in runs], axis=0) for k in range(2))
+        virials = np.mean([run.virials for run in runs], axis=0) if volume > 0 else None
     energy = float(energies.sum())
     results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
-    volume = abs(np.linalg.det(atoms.cell.array))
     if volume > 0:
         results["stress"] = full_3x3_to_voigt_6_stress(-virials.sum(axis=0) / volume)
         results["stresses"] = full_3x3_to_voigt_6_stress(-virials / volume)

@@ -21,7 +21,7 @@ class Evaluation(NamedTuple):
 
     energies: np.ndarray  # [N] eV
     forces: np.ndarray  # [N, 3] eV/Å
-    virials: np.ndarray  # [N, 3, 3] eV; of each edge half to either atom; LAMMPS' sign
+    virials: np.ndarray | None  # [N, 3, 3] eV; of each edge half to either atom; LAMMPS' sign
     num_edges: int
 
 
@@ -75,17 +75,20 @@ class Evaluator:
             vectors.to(self.device, self.potential.dtype),
         )
 
-    def __call__(self, positions, cell, pbc, numbers) -> Evaluation:
-        """One structure.
+    def __call__(self, positions, cell, pbc, numbers, virials: bool = True) -> Evaluation:
+        """One structure; without `virials` these are None.
 
         Raises:
             InputError: see `build_graph` and `species`.
             CheckFailed: energy or forces are not finite, naming the atom.
         """
         species = self.species(numbers)
-        return self.evaluate_graph(self.neighbors.update(positions, cell, pbc, numbers), species)
+        graph = self.neighbors.update(positions, cell, pbc, numbers)
+        return self.evaluate_graph(graph, species, virials)
 
-    def evaluate_graph(self, graph: Graph, species: torch.Tensor) -> Evaluation:
+    def evaluate_graph(
+        self, graph: Graph, species: torch.Tensor, virials: bool = True
+    ) -> Evaluation:
         """The same from edges."""
         edge_index, vectors = self.tensors(graph)
         with torch.enable_grad():
@@ -94,15 +97,20 @@ class Evaluator:
             )
         g = g.double()
         forces = forces_from_edges(g, edge_index, graph.num_nodes)
-        half = -0.5 * vectors.double().unsqueeze(2) * g.unsqueeze(1)  # [E, 3, 3]
-        virials = torch.zeros(graph.num_nodes, 3, 3, dtype=torch.float64, device=self.device)
-        virials.index_add_(0, edge_index[0], half).index_add_(0, edge_index[1], half)
         result = Evaluation(
-            energies.detach().cpu().numpy(), forces.cpu().numpy(), virials.cpu().numpy(),
+            energies.detach().cpu().numpy(),
+            forces.cpu().numpy(),
+            self._virials(vectors, g, edge_index, graph.num_nodes) if virials else None,
             graph.num_edges,
-        )  # fmt: skip
+        )
         _check_finite(result)
         return result
+
+    def _virials(self, vectors, g, edge_index, num_nodes: int) -> np.ndarray:
+        half = -0.5 * vectors.double().unsqueeze(2) * g.unsqueeze(1)  # [E, 3, 3]
+        virials = torch.zeros(num_nodes, 3, 3, dtype=torch.float64, device=self.device)
+        virials.index_add_(0, edge_index[0], half).index_add_(0, edge_index[1], half)
+        return virials.cpu().numpy()
 
     def batch(self, structures: list[tuple], max_edges: int = 200_000) -> list[Evaluation]:
         """Many structures (positions, cell, pbc, numbers), as many per call as fit `max_edges`."""

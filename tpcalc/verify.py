@@ -17,7 +17,8 @@ from ase import Atoms
 import tpcalc
 from tpcalc.autotune import runnable_variants
 from tpcalc.calculator import TPCalculator
-from tpcalc.errors import CheckFailed, check_name
+from tpcalc.errors import CheckFailed, InputError, check_name
+from tpcalc.potential import Potential
 from tpcalc.progress import progress
 from tpcalc.storage import update_manifest
 
@@ -80,6 +81,8 @@ def verify(
         CheckFailed: a variant is outside of the limits; `.result` holds the certificate.
         InputError: unknown variant or dtype.
     """
+    if store and isinstance(potential, Potential):
+        raise InputError("a certificate is stored in a file; give the path of NAME.safetensors")
     calculator = TPCalculator(potential, device=device, dtype="float64")
     own = calculator.potential
     names = variants or runnable_variants(own)[0]
