@@ -15,9 +15,9 @@ from tpcalc.errors import InputError, check_name
 
 STORED = Path(__file__).with_name("cp_factors.safetensors")
 KINDS = ("all", "natural")
-EXACT_RANK = {  # smallest rank at which alternating least squares reaches round-off
-    ("all", 1): 8, ("all", 2): 33, ("all", 3): 104,
-    ("natural", 1): 6, ("natural", 2): 20, ("natural", 3): 62,
+EXACT_RANK = {  # smallest rank at which a fit reached round-off; upper bounds of the CP rank
+    ("all", 1): 8, ("all", 2): 30, ("all", 3): 92,
+    ("natural", 1): 6, ("natural", 2): 18, ("natural", 3): 53,
 }  # fmt: skip
 
 
