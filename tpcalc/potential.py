@@ -6,13 +6,14 @@ import inspect
 
 import torch
 
+from tpcalc.architectures.mace import Mace
 from tpcalc.architectures.nequip import NequIP
 from tpcalc.errors import InputError, check_name
 from tpcalc.tensor_products import functions, parse_variant, variants_of
 
-ARCHITECTURES = {"nequip": NequIP}
+ARCHITECTURES = {"nequip": NequIP, "mace": Mace}
 _OWN_KEYS = ("architecture", "function", "species", "cutoff", "scale", "shifts")
-_BUILT = ("num_species", "cutoff", "variant")  # arguments of the architecture made from those
+_BUILT = ("num_species", "species", "cutoff", "variant")  # the architecture's, made from those
 
 
 class Potential(torch.nn.Module):
@@ -122,8 +123,10 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
     variant = parse_variant(variant or variants_of(function)[0])[0]
     if variant not in variants_of(function):
         raise InputError(f"variant {variant!r} does not compute the function {function!r}")
+    built = {"num_species": len(species), "species": species, "cutoff": config["cutoff"]}
     model = architecture(
-        num_species=len(species), cutoff=config["cutoff"], variant=variant,
+        variant=variant,
+        **{key: built[key] for key in inspect.signature(architecture).parameters if key in built},
         **{key: config[key] for key in known if key in config},
     )  # fmt: skip
     return Potential(

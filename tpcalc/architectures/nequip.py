@@ -7,6 +7,7 @@ import math
 import torch
 from e3nn.o3 import Irrep, Irreps
 
+from tpcalc.architectures.edge_bases import share_edge_bases
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.nn.cutoff import XplorCutoff
@@ -148,19 +149,7 @@ class NequIP(torch.nn.Module):
 
     @torch.jit.unused
     def _collect_bases(self) -> None:
-        """One edge basis per distinct `spec`, shared by the layers that ask for it."""
-        specs: list = []
-        bases: list[torch.nn.Module] = []
-        self.basis_of_layer: list[int] = []
-        for layer in self.layers:
-            basis = layer.conv.edge_basis
-            if basis.spec not in specs:
-                specs.append(basis.spec)
-                bases.append(basis)
-            self.basis_of_layer.append(specs.index(basis.spec))
-            del layer.conv.edge_basis
-        for layer, index in zip(self.layers, self.basis_of_layer):
-            layer.conv.edge_basis = bases[index]
+        bases, self.basis_of_layer = share_edge_bases(self.layers)
         self.bases = torch.nn.ModuleList(bases).to(self.embedding.device, self.embedding.dtype)
 
     def _isolated(self) -> torch.Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from tpcalc.nn.cutoff import PolynomialCutoff
+from tpcalc.nn.elements import numbers_and_radii
 
 # 1 / sqrt(E[silu(z)^2]) for z ~ N(0, 1), by Gauss-Hermite quadrature
 SILU_NORM = 1.676532470331092
@@ -70,3 +71,47 @@ class ScaledLinear(torch.nn.Module):
         if self.silu:
             x = torch.nn.functional.silu(x) * self.norm
         return x
+
+
+class AgnesiTransform(torch.nn.Module):
+    """Distances in units of the bond: t = 1 / (1 + a s^q / (1 + s^(q-p))), s = 2 r / (Ri + Rj).
+
+    Maps [0, inf) onto (0, 1], steepest near the sum of the covalent radii. Constants are
+    buffers, so that an imported model keeps its own rounding. Source: ACEpotentials.jl,
+    J. Chem. Phys. 159, 164101 (2023).
+
+    Raises:
+        InputError: an element without a tabulated radius.
+    """
+
+    def __init__(self, species: list[str]):
+        super().__init__()
+        radii = torch.tensor(numbers_and_radii(species)[1], dtype=torch.float64)
+        self.register_buffer("radii", radii)
+        constants = torch.tensor([0.9183, 4.5791, 1.0805], dtype=torch.float64)
+        self.register_buffer("constants", constants)  # q, p, a
+
+    def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
+                z_receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip
+        """[E]; `z_senders`, `z_receivers`: species index at either end of each edge."""
+        q, p, a = self.constants[0], self.constants[1], self.constants[2]
+        ends = self.radii.index_select(0, z_senders) + self.radii.index_select(0, z_receivers)
+        s = edge_lengths / (0.5 * ends)
+        return 1.0 / (1.0 + a * s.pow(q) / (1.0 + s.pow(q - p)))
+
+
+class TransformedBessel(torch.nn.Module):
+    """Bessel functions sqrt(2/rc) sin(w t) / t of a (transformed) distance t: [E] -> [E, n].
+
+    No cutoff inside: MACE puts it on these functions or on the path weights.
+    """
+
+    def __init__(self, cutoff: float, num_basis: int):
+        super().__init__()
+        frequencies = torch.arange(1, num_basis + 1, dtype=torch.float64) * math.pi / cutoff
+        self.frequencies = torch.nn.Parameter(frequencies, requires_grad=False)
+        self.prefactor = math.sqrt(2.0 / cutoff)
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        t = t.unsqueeze(1)
+        return torch.sin(t * self.frequencies) * (self.prefactor / t)

@@ -1,0 +1,51 @@
+"""Screened nuclear repulsion at short distances."""
+
+from __future__ import annotations
+
+import torch
+
+from tpcalc.nn.elements import numbers_and_radii
+
+
+class Zbl(torch.nn.Module):
+    """Half of the Ziegler-Biersack-Littmark energy of each edge, summed at its receiver: [n_local].
+
+    V(r) = (k Zi Zj / r) phi(r / a) f(r), a = 0.4543 * 0.529 Å / (Zi^0.3 + Zj^0.3), f the
+    polynomial cutoff at the sum of the covalent radii. As MACE has it; constants are buffers,
+    so that an imported model keeps its own rounding.
+
+    Raises:
+        InputError: an element without a tabulated radius.
+    """
+
+    def __init__(self, species: list[str], p: float = 6.0):
+        super().__init__()
+        numbers, radii = numbers_and_radii(species)
+        self.p = float(p)
+        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.float64))
+        self.register_buffer("radii", torch.tensor(radii, dtype=torch.float64))
+        c = [0.1818, 0.5099, 0.2802, 0.02817]
+        self.register_buffer("coefficients", torch.tensor(c, dtype=torch.float64))
+        screening = torch.tensor([0.300, 0.4543], dtype=torch.float64)
+        self.register_buffer("screening", screening)  # exponent, prefactor
+
+    def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
+                z_receivers: torch.Tensor, receivers: torch.Tensor,
+                n_local: int) -> torch.Tensor:  # fmt: skip
+        """`z_senders`, `z_receivers`: species index at either end of each edge, [E]."""
+        r = edge_lengths
+        zs, zr = self.numbers.index_select(0, z_senders), self.numbers.index_select(0, z_receivers)
+        exponent, prefactor = self.screening[0], self.screening[1]
+        x = r * (zs.pow(exponent) + zr.pow(exponent)) / (prefactor * 0.529)  # 0.529 Å: MACE's Bohr
+        c = self.coefficients
+        phi = c[0] * torch.exp(-3.2 * x) + c[1] * torch.exp(-0.9423 * x)
+        phi = phi + c[2] * torch.exp(-0.4028 * x) + c[3] * torch.exp(-0.2016 * x)
+        end = self.radii.index_select(0, z_senders) + self.radii.index_select(0, z_receivers)
+        u, p = r / end, self.p
+        envelope = 1.0 - u.pow(p) * (
+            (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * u + p * (p + 1.0) / 2.0 * u * u
+        )
+        envelope = torch.where(u < 1.0, envelope, torch.zeros_like(u))
+        # 14.3996 eV Å = e^2 / (4 pi epsilon_0)
+        energy = 0.5 * 14.3996 * zs * zr / r * phi * envelope
+        return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
