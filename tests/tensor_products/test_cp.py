@@ -74,6 +74,22 @@ def test_both_orders_are_the_shared_convolution(irreps, order):
     assert scripted(feats[:0], args[0][:0], w[:0], senders[:0], receivers[:0]).shape[0] == 0
 
 
+def test_even_labels_take_the_factors_as_they_are():
+    """SO(3) networks (TDN as published): no parity to keep, so no second product."""
+    irreps = ("2x0e+2x1e+2x2e", "0e+1e+2e")
+    cp, exact = (tensor_product(f"shared/{a}", *irreps) for a in ("cp", "reference"))
+    assert cp.a.shape[1] == cp.rank == 30
+    w = torch.randn(2, dtype=F64)
+    torch.testing.assert_close(cp.materialize(w), exact.materialize(w), atol=1e-12, rtol=0)
+    assert tensor_product("shared/cp", *irreps, rank=28).tensor_error < 0.02
+
+
+def test_a_rank_above_the_exact_one_is_the_exact_one():
+    """TDN's 7 L^2 = 28 is below the exact rank with odd paths (30), above it without (18)."""
+    assert tensor_product("shared/cp", *NATURAL, rank=28).rank == 18
+    assert tensor_product("shared/cp", *ALL, rank=28).rank == 28
+
+
 def test_pairwise_channels():
     irreps = ("2x0e+2x1o+2x2e", "2x0e+2x1o+2x2e")
     cp, exact = (tensor_product(f"shared/{a}", *irreps) for a in ("cp", "reference"))

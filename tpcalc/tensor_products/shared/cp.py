@@ -53,6 +53,9 @@ class SharedCp(SharedReference):
         lists = (self.irreps_in1, self.irreps_in2, self.irreps_out)
         signs = [[ir.p * (-1) ** ir.l for _, ir in irreps] for irreps in lists]
         groups: list[list[torch.Tensor]] = [[], [], []]
+        labelled_even = all(ir.p == 1 for irreps in lists for _, ir in irreps)
+        if labelled_even:  # SO(3): every triangle is a path, the factors apply as they are
+            signs = [[1] * len(irreps) for irreps in lists]
         for s1 in sorted(set(signs[0]), reverse=True):
             for s2 in sorted(set(signs[1]), reverse=True):
                 even, odd = s1 * s2, -s1 * s2  # sign of natural and pseudo outputs
@@ -61,7 +64,7 @@ class SharedCp(SharedReference):
                 a = _rows(found.a, self.irreps_in1, signs[0], s1)
                 b = _rows(found.b, self.irreps_in2, signs[1], s2)
                 c = _rows(found.c, self.irreps_out, signs[2], even, norm=True)
-                if self.kind == "all" or found.error > 1e-12:
+                if (self.kind == "all" or found.error > 1e-12) and not labelled_even:
                     a = torch.cat([a, _flip(a, self.irreps_in1)], 1)
                     b = torch.cat([b, _flip(b, self.irreps_in2)], 1)
                     pseudo = torch.zeros_like(c)

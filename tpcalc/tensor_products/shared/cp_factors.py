@@ -78,10 +78,14 @@ def load_factors(
 ) -> Factors:
     """Factors of `target_tensor(lmax, kind)`; rank None takes the exact one.
 
+    So does a rank above it that is not stored: more columns could not do better, and one number
+    serves the layers of a network, whose tensors differ.
+
     Raises:
         InputError: the file has no factors of this rank.
     """
-    if rank is None:
+    exact = EXACT_RANK.get((kind, lmax))
+    if rank is None or (exact and rank > exact and rank not in stored_ranks(lmax, kind, path)):
         rank = default_rank(lmax, kind)
     if lmax == 0:
         one = torch.ones(1, 1, dtype=torch.float64)
