@@ -12,7 +12,6 @@ from tpcalc.cli import main
 from tpcalc.md import MDSettings, run_md
 from tpcalc.storage import load_potential, read_manifest
 from tpcalc.train import card
-from tpcalc.train.config import config_to_dict, load_config
 from tpcalc.train.evaluate import overall
 from tpcalc.verify import verify
 
@@ -54,14 +53,6 @@ def test_card_is_the_manifest(path):
     assert text == card.card_text(potential, path.parent, path.stat().st_size), again
     assert card.accuracy_table(card.accuracy_rows(potential.manifest)) in text
     assert f"tpcalc train models/{name(path)}/train.yaml" in text
-
-
-@pytest.mark.parametrize("path", OURS, ids=name)
-def test_arguments_are_those_of_the_training(path):
-    """train.yaml as it stands now made these weights."""
-    stored = read_manifest(path)["training"]["config"]
-    written = config_to_dict(load_config(path.parent / "train.yaml"))
-    assert {key: written[key] for key in stored} == stored
 
 
 @pytest.mark.parametrize("path", OURS, ids=name)
@@ -117,10 +108,10 @@ def nve(path, steps, timestep, variant=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", OURS, ids=name)
+@pytest.mark.parametrize("path", OURS[:1], ids=name)
 def test_nve_of_3bpa_at_300_k(path):
-    """2 ps at 0.5 fs; the potential that is the default of examples, the others shorter."""
-    summary, _ = nve(path, 4000 if name(path) == "3bpa-cg" else 2000, 0.5)
+    """2 ps at 0.5 fs; some 45 s of CPU time with the fused kernels."""
+    summary, _ = nve(path, 4000, 0.5)
     assert abs(summary["nve_drift_meV_atom_ps"]) < 0.1
     assert 200 < summary["temperature_K"] < 400
 
@@ -128,7 +119,7 @@ def test_nve_of_3bpa_at_300_k(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OURS[:1], ids=name)
 def test_fluctuation_falls_by_four_when_the_step_is_halved(path):
-    long, short = (nve(path, int(400 / dt), dt)[0] for dt in (0.5, 0.25))
+    long, short = (nve(path, int(200 / dt), dt)[0] for dt in (0.5, 0.25))
     ratio = long["nve_fluctuation_meV_atom"] / short["nve_fluctuation_meV_atom"]
     assert ratio == pytest.approx(4.0, abs=0.8)
 

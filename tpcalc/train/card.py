@@ -23,7 +23,7 @@ from ase import Atoms
 
 from tpcalc.calculator import TPCalculator
 from tpcalc.errors import InputError, TpcalcError
-from tpcalc.storage import load_potential
+from tpcalc.storage import load_potential, update_manifest
 from tpcalc.train.config import config_to_dict, load_config
 from tpcalc.train.evaluate import UNITS, overall
 
@@ -126,6 +126,7 @@ def card_text(potential: Any, folder: Path, size: int) -> str:
         f"A `{config['architecture']}` potential with the tensor product `{manifest['function']}` "
         f"for {', '.join(manifest['species'])}, trained on {training['train_frames']} frames of "
         f"`{data['train']}`. Written by `python -m tpcalc.train.card`; do not edit.",
+        *([manifest["description"]] if manifest.get("description") else []),
         "## Size",
         f"{weights} weights, {size / 1024:.0f} KiB, {potential.num_layers} layers, cutoff "
         f"{manifest['cutoff']} Å, hidden irreps `{config['hidden_irreps']}`, lmax "
@@ -142,6 +143,8 @@ def card_text(potential: Any, folder: Path, size: int) -> str:
         "## What it is not good for",
         _limits(potential),
     ]
+    if manifest.get("certificates"):
+        parts += ["## Certificate", _certificate(manifest["certificates"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -185,6 +188,20 @@ def _limits(potential: Any) -> str:
     return "\n".join(lines)
 
 
+def _certificate(certificate: dict) -> str:
+    """Which algorithms agree with the reference, from the result of `tpcalc verify`."""
+    dtypes = {}
+    for row in certificate["rows"]:
+        dtypes.setdefault(row["variant"], []).append(row["dtype"])
+    names = ", ".join(f"`{name}` ({', '.join(which)})" for name, which in dtypes.items())
+    verdict = "agree" if certificate["passed"] else "do NOT all agree"
+    return (
+        f"`tpcalc verify --store`, {certificate['date']}, {certificate['machine']}, "
+        f"{certificate['device']}: energies, forces and stress {verdict} with the "
+        f"reference: {names}."
+    )
+
+
 def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in config.items():
@@ -199,11 +216,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the cards of the folders named; returns an exit code."""
     parser = argparse.ArgumentParser(prog="python -m tpcalc.train.card", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="models/NAME")
+    parser.add_argument("--description", help="paragraph to store in the manifest first")
     parser.add_argument("--structure", type=Path, help="default: examples/3bpa.xyz beside models/")
     args = parser.parse_args(arguments)
     for folder in args.folders:
         default = folder.resolve().parents[1] / "examples" / "3bpa.xyz"
         try:
+            if args.description:
+                update_manifest(folder / "potential.safetensors", description=args.description)
             paths = write_card(folder, args.structure or default)
         except TpcalcError as error:
             print(f"tpcalc.train.card: {error}", file=sys.stderr)
