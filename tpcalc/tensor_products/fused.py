@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 
 from tpcalc.errors import InputError
-from tpcalc.kernels.ops import load_ops
+from tpcalc.kernels.ops import load_ops, ops_available
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 
 
@@ -94,6 +94,48 @@ def require_one_channel(tensor_product: TensorProduct, name: str, instead: str) 
         )
 
 
+class FusedProduct(TensorProduct):
+    """Mixed in before a function's reference: its paths, computed by `tpcalc::conv`.
+
+    CPU; the second operand has one channel (M is made from it, free of channels).
+    """
+
+    devices = ("cpu",)
+    requires = ("g++", "apt-get install g++")
+
+    @classmethod
+    def available(cls) -> bool:
+        return ops_available()
+
+    def op_weights(self, w: torch.Tensor) -> torch.Tensor:
+        """The weights [E, weight_numel] as the rows of the table count them."""
+        return w
+
+    def convolve(
+        self,
+        node_feats: torch.Tensor,
+        y: torch.Tensor,
+        w: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        n: int,
+    ) -> torch.Tensor:
+        """[N, in1], [E, in2], [E, weight_numel] -> [n, out]."""
+        return torch.ops.tpcalc.conv(
+            node_feats, y, self.op_weights(w), senders, receivers,
+            self.op_paths, self.op_couplings, self.op_coef, n, self.out_dim,
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        x, y, w, shape = flatten_leading(x, y, w)
+        each = torch.arange(x.shape[0], device=x.device)  # every pair is its own receiver
+        return self.convolve(x, y, w, each, each, x.shape[0]).view(shape + [self.out_dim])
+
+    @torch.jit.unused
+    def convolution(self) -> Convolution:
+        return FusedConvolution(self)
+
+
 class FusedConvolution(Convolution):
     """Gather, product and sum in one C++ op: nothing of size edges x paths x channels is made.
 
@@ -117,3 +159,48 @@ class FusedConvolution(Convolution):
         return self.tensor_product.convolve(
             node_feats, edge_basis, edge_weights, senders, receivers, n
         )
+
+    @torch.jit.unused
+    def splined(self, table: torch.Tensor, step: float) -> SplinedConvolution:
+        """The same convolution with weights read from splines of the edge length.
+
+        `table` [intervals + 3, columns of op_weights], for lengths from 0 in steps of `step`.
+        """
+        return SplinedConvolution(self, table, step)
+
+
+class SplinedConvolution(torch.nn.Module):
+    """A fused convolution whose weights are splines of the length: they never reach memory.
+
+    Called as a `Convolution`, with lengths [E, 1] in the place of the weights. Derivatives are
+    those of the spline; the table is constant.
+    """
+
+    def __init__(self, conv: FusedConvolution, table: torch.Tensor, step: float):
+        super().__init__()
+        product = conv.tensor_product
+        self.irreps_node, self.irreps_edge = conv.irreps_node, conv.irreps_edge
+        self.irreps_out, self.out_dim = conv.irreps_out, conv.out_dim
+        self.algorithm_class: str = conv.algorithm_class + " with radial splines"
+        self.edge_basis = conv.edge_basis
+        self.step = float(step)
+        self.register_buffer("table", table.unsqueeze(0).contiguous(), persistent=False)
+        self.register_buffer("kinds", torch.zeros(0, dtype=torch.long), persistent=False)
+        for name in ("op_paths", "op_couplings", "op_coef"):
+            self.register_buffer(name, getattr(product, name), persistent=False)
+
+    def forward(
+        self,
+        node_feats: torch.Tensor,
+        edge_basis: torch.Tensor,
+        edge_lengths: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        num_receivers: int | None = None,
+    ) -> torch.Tensor:
+        n = node_feats.shape[0] if num_receivers is None else num_receivers
+        return torch.ops.tpcalc.conv_radial(
+            node_feats, edge_basis, edge_lengths.squeeze(1), self.kinds,
+            self.table.to(node_feats.dtype), self.step, senders, receivers,
+            self.op_paths, self.op_couplings, self.op_coef, n, self.out_dim,
+        )  # fmt: skip

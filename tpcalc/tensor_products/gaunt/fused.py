@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from tpcalc.kernels.ops import ops_available
 from tpcalc.o3.gaunt import gaunt
-from tpcalc.tensor_products.base import Convolution
 from tpcalc.tensor_products.fused import (
     Coupling,
-    FusedConvolution,
+    FusedProduct,
     add_table,
     block_columns,
-    flatten_leading,
     require_one_channel,
 )
 from tpcalc.tensor_products.gaunt.reference import GauntReference
 
 
-class GauntFused(GauntReference):
+class GauntFused(FusedProduct, GauntReference):
     """The even paths with weights w1(l1) w2(l2) w3(l3), summed into shared output blocks.
 
     The factors are multiplied first (and summed over terms), one weight a path and channel;
     more terms therefore cost almost nothing. CPU; needs a one-channel second operand.
     """
-
-    devices = ("cpu",)
-    requires = ("g++", "apt-get install g++")
 
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None, terms: int = 1):
         super().__init__(irreps_in1, irreps_in2, irreps_out, terms)
@@ -41,10 +35,6 @@ class GauntFused(GauntReference):
             self.register_buffer(name, torch.tensor(columns), persistent=False)
         self.out_dim: int = self.irreps_out.dim
 
-    @classmethod
-    def available(cls) -> bool:
-        return ops_available()
-
     @torch.jit.unused
     def _rows(self) -> list[Coupling]:
         h_blocks, out_blocks = block_columns(self.irreps_in1), block_columns(self.irreps_out)
@@ -56,32 +46,9 @@ class GauntFused(GauntReference):
             for n, p in enumerate(self.paths)
         ]  # fmt: skip
 
-    def path_weights(self, w: torch.Tensor) -> torch.Tensor:
+    def op_weights(self, w: torch.Tensor) -> torch.Tensor:
         """[E, weight_numel] -> [E, paths x mul]."""
         w = w.unflatten(-1, [self.terms, sum(self.sizes), self.mul])
         product = w.index_select(2, self.path1) * w.index_select(2, self.path2)
         product = product * w.index_select(2, self.path3)  # [E, terms, paths, mul]
         return product.sum(1).flatten(1)
-
-    def convolve(
-        self,
-        node_feats: torch.Tensor,
-        y: torch.Tensor,
-        w: torch.Tensor,
-        senders: torch.Tensor,
-        receivers: torch.Tensor,
-        n: int,
-    ) -> torch.Tensor:
-        """[N, in1], [E, in2], [E, weight_numel] -> [n, out]."""
-        return torch.ops.tpcalc.conv(
-            node_feats, y, self.path_weights(w), senders, receivers,
-            self.op_paths, self.op_couplings, self.op_coef, n, self.out_dim,
-        )  # fmt: skip
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        x, y, w, shape = flatten_leading(x, y, w)
-        each = torch.arange(x.shape[0], device=x.device)  # every pair is its own receiver
-        return self.convolve(x, y, w, each, each, x.shape[0]).view(shape + [self.out_dim])
-
-    def convolution(self) -> Convolution:
-        return FusedConvolution(self)
