@@ -23,7 +23,7 @@ class InputError(TpcalcError, ValueError):
 
 
 class MissingDependency(TpcalcError, ImportError):
-    """A package or a compiler is absent (exit code 3); the message holds the command that adds it."""
+    """A package or a compiler is absent (exit code 3); the message says how to add it."""
 
     exit_code = 3
 
