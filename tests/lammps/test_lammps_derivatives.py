@@ -23,9 +23,8 @@ def test_numdiff_of_forces_and_virial(ranks, exported, tmp_path):
     table = run_deck(text, ranks=ranks, folder=tmp_path).thermo[0]
     row = {name: values[-1] for name, values in table.items()}
     largest = max(row[f"c_force[{i}]"] for i in (1, 2, 3))
-    assert (
-        max(row[f"c_worst[{i}]"] for i in (1, 2, 3)) < 1e-6 * largest
-    )  # round-off of energies of -6000 eV over 1e-5 Å
+    # what is left is the round-off of energies of -6000 eV over 1e-5 Å
+    assert max(row[f"c_worst[{i}]"] for i in (1, 2, 3)) < 1e-6 * largest
     # fix numdiff/virial has the order xx yy zz yz xz xy, compute pressure xx yy zz xy xz yz
     numeric = np.array([row[f"f_v[{i}]"] for i in (1, 2, 3, 6, 5, 4)])
     ours = np.array([row[f"c_virial[{i}]"] for i in range(1, 7)])

@@ -55,9 +55,8 @@ def trajectory(atoms, path, folder, ranks, extra="", style="pair_style tpcalc", 
 def test_runs_are_the_same_on_two_ranks_and_conserve_energy(system, steps, exported, tmp_path):
     results, path = {}, exported("float64", "cg/fused")
     for ranks in (1, 2):
-        energy, last = trajectory(
-            SYSTEMS[system](), exported("float64", "cg/fused"), tmp_path, ranks
-        )
+        atoms = SYSTEMS[system]()
+        energy, last = trajectory(atoms, path, tmp_path, ranks, steps=steps)
         results[ranks] = np.array([last[key] for key in ("x", "y", "z", "fx", "fy", "fz")])
         kinetic = 1.5 * 8.617e-5 * 300 * len(last["id"])
         assert np.ptp(energy) < 2e-3 * kinetic
