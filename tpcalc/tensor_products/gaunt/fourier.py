@@ -7,6 +7,7 @@ from e3nn.o3 import Irreps
 
 from tpcalc.errors import check_name
 from tpcalc.o3.torus import back_projection, fourier_coefficients
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.gaunt.grid import _mask
 from tpcalc.tensor_products.gaunt.reference import GauntReference
 
@@ -58,7 +59,7 @@ class GauntFourier(GauntReference):
     def series(self, table: torch.Tensor, x: torch.Tensor, n: int) -> torch.Tensor:
         """[..., components, mul] -> complex [..., groups, n, n, mul]."""
         table = table.to(x.dtype)
-        both = torch.complex(torch.matmul(table[0], x), torch.matmul(table[1], x))
+        both = torch.complex(apply_table(table[0], x), apply_table(table[1], x))
         return both.unflatten(-2, [self.groups, n, n])
 
     def weighted_product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -66,8 +67,8 @@ class GauntFourier(GauntReference):
         g = self.series(self.table2, y, self.n2)
         h = self.multiply(f, g).flatten(-4, -2)  # [..., groups n n, mul]
         table = self.table3.to(x.dtype)
-        real = torch.matmul(table[0].T, torch.real(h))
-        return real - torch.matmul(table[1].T, torch.imag(h))  # [..., d3, mul]
+        real = apply_table(table[0].T, torch.real(h))
+        return real - apply_table(table[1].T, torch.imag(h))  # [..., d3, mul]
 
     def multiply(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         """Series of the product: [..., n1, n1, mul] * [..., n2, n2, mul] -> [..., n, n, mul]."""

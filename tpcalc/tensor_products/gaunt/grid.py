@@ -10,6 +10,7 @@ from e3nn.o3 import Irreps
 from tpcalc.errors import InputError, check_name
 from tpcalc.o3.harmonics import SphericalHarmonics
 from tpcalc.o3.quadrature import gauss_fourier, gauss_fourier_size, lebedev
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.gaunt.reference import GauntReference
 
 
@@ -51,9 +52,9 @@ class GauntGrid(GauntReference):
         self.register_buffer("from_nodes", torch.cat(groups3).T.contiguous(), persistent=False)
 
     def weighted_product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        f = torch.matmul(self.to_nodes1.to(x.dtype), x)  # [..., nodes, mul]
-        g = torch.matmul(self.to_nodes2.to(x.dtype), y)
-        return torch.matmul(self.from_nodes.to(x.dtype), f * g)  # [..., d3, mul]
+        f = apply_table(self.to_nodes1.to(x.dtype), x)  # [..., nodes, mul]
+        g = apply_table(self.to_nodes2.to(x.dtype), y)
+        return apply_table(self.from_nodes.to(x.dtype), f * g)  # [..., d3, mul]
 
 
 def choose_nodes(rule, degree: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tpcalc.o3.torus import orthonormal_harmonics
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.factored import Label, mask
 from tpcalc.tensor_products.gaunt.grid import choose_nodes
 from tpcalc.tensor_products.gaunt_full.reference import GauntFullReference
@@ -50,9 +51,9 @@ class GauntFullGrid(GauntFullReference):
         self.register_buffer("from_nodes", torch.cat(rows[2]).T.contiguous(), persistent=False)
 
     def weighted_product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        f = torch.matmul(self.to_nodes1.to(x.dtype), x)
-        g = torch.matmul(self.to_nodes2.to(x.dtype), y)
-        return torch.matmul(self.from_nodes.to(x.dtype), f * g)
+        f = apply_table(self.to_nodes1.to(x.dtype), x)
+        g = apply_table(self.to_nodes2.to(x.dtype), y)
+        return apply_table(self.from_nodes.to(x.dtype), f * g)
 
 
 def _sign(label: Label) -> int:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from tpcalc.errors import InputError, check_name
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.base import Convolution, HarmonicsBasis
 from tpcalc.tensor_products.shared.cp_factors import STORED, Factors, load_factors
 from tpcalc.tensor_products.shared.edge_matrix import EdgeMatrixConvolution
@@ -79,8 +80,8 @@ class SharedCp(SharedReference):
     def forward(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         x = x.unflatten(-1, [self.d1, self.mul]) * w.unsqueeze(-2)  # [..., d1, mul]
         y = y.unflatten(-1, [self.d2, 1 if self.uvu else self.mul])
-        product = self.a.T.to(x.dtype).matmul(x) * self.b.T.to(x.dtype).matmul(y)
-        return self.c.to(x.dtype).matmul(product).flatten(-2)  # [..., d3 mul]
+        product = apply_table(self.a.T.to(x.dtype), x) * apply_table(self.b.T.to(x.dtype), y)
+        return apply_table(self.c.to(x.dtype), product).flatten(-2)  # [..., d3 mul]
 
     def convolution(self) -> Convolution:
         if not self.uvu:

@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import wigner_3j
 
 from tpcalc.o3.torus import orthonormal_harmonics
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.factored import Label, mask
 from tpcalc.tensor_products.gaunt.grid import choose_nodes
 from tpcalc.tensor_products.vector.reference import VectorReference
@@ -52,21 +53,21 @@ class VectorGrid(VectorReference):
             self.register_buffer(f"scalars{n + 1}", scalars, persistent=False)
 
     def weighted_product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        f = torch.matmul(self.scalars1.to(x.dtype), x) * torch.matmul(self.scalars2.to(x.dtype), y)
-        z = torch.matmul(self.scalars3.to(x.dtype).T, f)
+        f = apply_table(self.scalars1.to(x.dtype), x) * apply_table(self.scalars2.to(x.dtype), y)
+        z = apply_table(self.scalars3.to(x.dtype).T, f)
         v1, v2, v3 = self.at_nodes(self.to_nodes1, x)
         u1, u2, u3 = self.at_nodes(self.to_nodes2, y)
         back = self.from_nodes.to(x.dtype).transpose(1, 2)
-        z = z + torch.matmul(back[0], v2 * u3 - v3 * u2)
-        z = z + torch.matmul(back[1], v3 * u1 - v1 * u3)
-        return z + torch.matmul(back[2], v1 * u2 - v2 * u1)
+        z = z + apply_table(back[0], v2 * u3 - v3 * u2)
+        z = z + apply_table(back[1], v3 * u1 - v1 * u3)
+        return z + apply_table(back[2], v1 * u2 - v2 * u1)
 
     def at_nodes(
         self, table: torch.Tensor, x: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The three components of the field of x, each [..., groups nodes, mul]."""
         table = table.to(x.dtype)
-        return torch.matmul(table[0], x), torch.matmul(table[1], x), torch.matmul(table[2], x)
+        return apply_table(table[0], x), apply_table(table[1], x), apply_table(table[2], x)
 
 
 def _fields(harmonics: torch.Tensor, labels: list[Label]) -> torch.Tensor:
