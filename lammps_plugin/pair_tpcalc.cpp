@@ -155,6 +155,13 @@ void PairTPCalc::compute(int eflag, int vflag) {
   const double start = platform::walltime();
   build_edges();
   if (!described) describe();
+  if (cvflag_atom && model->manifest.num_layers > 1 && !warned_centroid) {
+    warned_centroid = true;
+    if (comm->me == 0)
+      error->warning(FLERR, "Pair style tpcalc: centroid/stress/atom attributes the virial edge by "
+                            "edge; a heat flux from it is exact for one layer, and '{}' has {}",
+                     file, model->manifest.num_layers);
+  }
   spent.edges += platform::walltime() - start;
   std::string what;
   try {

@@ -41,7 +41,7 @@ class PairTPCalc : public Pair, public tpcalc::HaloPeer {
   std::string file, device = "cpu", dtype;
   int threads_asked = 0, threads = 1;
   double energy_scale, length_scale;  // LAMMPS units per eV, per Angstrom
-  bool described = false;
+  bool described = false, warned_centroid = false;
 
   // rows of the exchange in flight; buffers of LAMMPS are double, so two floats share one
   char *rows = nullptr;

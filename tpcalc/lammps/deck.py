@@ -60,5 +60,5 @@ def md_deck(
         f"velocity all create {temperature} {seed} mom yes rot yes loop geom\n"
         f"timestep {timestep * 1e-3}\nfix nve all nve\nthermo {max(1, steps // 10)}\n"
         "thermo_style custom step pe ke etotal\nthermo_modify format float %.15g\n"
-        f"run {warm_up}\nrun {steps}\ninfo memory\n"
+        f"run {warm_up}\nrun {steps}\ninfo out log memory\n"
     )
