@@ -15,6 +15,7 @@ KINDS = {
     "layer": "one tensor product or convolution per variant",
     "microbenchmark": "the published microbenchmarks: SISO, SIMO, MIMO, interaction, many-body",
     "lammps": "the exported potential in LAMMPS, per variant and number of ranks",
+    "imported": "an imported potential against the original in its own package",
     "profile": "where the time of one step goes",
 }
 
