@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from tests.importers.test_mace import HEADS, systems
+from tests.importers.test_import_mace import HEADS, systems
 from tpcalc.importers import foreign
 
 HERE = Path(__file__).parent

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.importers.test_nequix import write_small
+from tests.importers.test_import_nequix import write_small
 from tpcalc.cli import main
 from tpcalc.errors import CheckFailed, InputError
 from tpcalc.importers.run import compare, evaluate_ours, import_model, probe_structures
