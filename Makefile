@@ -8,13 +8,21 @@ PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 # one worker per core; each runs torch on one thread (tests/conftest.py)
 JOBS   ?= auto
 
-.PHONY: demo test lint format readme clean
+.PHONY: demo test test-import lint format readme clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m tpcalc bench demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# the originals in Pythons of their own (made on first use), then the tests marked imports
+test-import: $(VENV)/.dev
+	$(BIN)/tpcalc import --make-env mace
+	$(BIN)/tpcalc import --make-env sevennet
+	E=$${XDG_CACHE_HOME:-$$HOME/.cache}/tpcalc/envs; OMP_NUM_THREADS=1 \
+	TPCALC_PYTHON_MACE=$$E/mace/bin/python TPCALC_PYTHON_SEVENNET=$$E/sevennet/bin/python \
+	$(BIN)/python -m pytest -m imports
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
