@@ -41,7 +41,8 @@ ALLOWED = {
     "analysis": RUN,
     "train": RUN | {"verify"},
     "importers": RUN | {"verify"},
-    "bench": RUN | {"analysis", "md", "relax", "tables", "verify", "train", "arguments"},
+    "bench": RUN
+    | {"analysis", "md", "relax", "tables", "verify", "train", "arguments", "importers"},
     "lammps": RUN | {"md", "tables"},
     "cli": None,  # everything
     "__main__": None,
