@@ -80,7 +80,8 @@ class CgSymmetric(ManyBody):
         super().__init__(irreps_in, irreps_out, correlation, num_species)
         self.dims = [ir.dim for _, ir in self.irreps_out]
         keep = [ir for _, ir in self.irreps_out]
-        powers = [u_tensors(self.irreps_in, keep, nu) for nu in range(1, correlation + 1)]
+        # the highest power first: it alone can be too large
+        powers = [u_tensors(self.irreps_in, keep, nu) for nu in range(correlation, 0, -1)][::-1]
         tensors = [[us[n] for us in powers] for n in range(len(keep))]  # [output][power]
         self.num_paths = [[u.shape[-1] for u in row] for row in tensors]
         for ir, paths in zip(keep, self.num_paths):
