@@ -42,7 +42,7 @@ ALLOWED = {
     "train": RUN | {"verify"},
     "importers": RUN | {"verify"},
     "bench": RUN
-    | {"analysis", "md", "relax", "tables", "verify", "train", "arguments", "importers"},
+    | {"analysis", "md", "relax", "tables", "verify", "train", "arguments", "importers", "lammps"},
     "lammps": RUN | {"md", "tables"},
     "cli": None,  # everything
     "__main__": None,
