@@ -46,6 +46,7 @@ PREFERRED = ("fused", "edge_matrix", "grouped", "matmul", "grid", "e3nn", "spars
 MANY_BODY = {
     "cg/u_tensor": "symmetric.cg:CgSymmetric",
     "cg/polynomial": "symmetric.cg:CgPolynomial",
+    "cg/fused": "symmetric.fused:CgPolynomialFused",
     "gaunt/reference": "symmetric.gaunt:GauntSymmetric",
     "gaunt/grid": "symmetric.gaunt:GauntSymmetricGrid",
     "gaunt/fourier": "symmetric.gaunt:GauntSymmetricFourier",

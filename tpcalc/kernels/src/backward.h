@@ -1,7 +1,7 @@
 // First derivatives. With t[a, c] = sum_k M[a, k] g[k, c]:
 //   gw[c] = sum_a h[a, c] t[a, c],  gh[a, c] += w[c] t[a, c],  gM[a, k] = sum_c w[c] h[a, c] g[k, c]
 #pragma once
-#include "chunk.h"
+#include "radial.h"
 
 namespace tpcalc {
 namespace TPCALC_ISA {
@@ -163,6 +163,7 @@ template <class T> void backward(const Plan& plan, const Graph& graph, const Bac
   T *gh = static_cast<T*>(b.gh), *gy = static_cast<T*>(b.gy), *gw = static_cast<T*>(b.gw);
   Matrices<T> matrices(plan, b.y_dim);
   LaneSums<T> sums(plan, b.y_dim);
+  RadialChunk<T> radial(b.radial, b.w_dim);
   Buffer<T> unused(std::max(b.h_dim, b.w_dim));  // where gradients nobody wants go
   Chunk chunk;
   BackwardSpan<T> span;
@@ -173,14 +174,16 @@ template <class T> void backward(const Plan& plan, const Graph& graph, const Bac
     for (int e = 0; e < chunk.n; e++) {
       span.g[e] = g + chunk.receiver[e] * b.out_dim;
       span.h[e] = h + chunk.sender[e] * b.h_dim;
-      span.w[e] = w + chunk.edge[e] * b.w_dim;
+      span.w[e] = w ? w + chunk.edge[e] * b.w_dim : radial.weights(e);
       span.gh[e] = gh ? gh + chunk.sender[e] * b.h_dim : unused.data();
-      span.gw[e] = gw ? gw + chunk.edge[e] * b.w_dim : unused.data();
+      span.gw[e] = gw ? gw + chunk.edge[e] * b.w_dim : b.gr ? radial.gradient(e) : unused.data();
     }
+    if (!w) radial.evaluate(chunk);
+    if (b.gr && plan.zero_w) radial.clear_gradient();
     matrices.build(plan, chunk, y, b.y_dim);
     sums.clear(chunk.n);
     const int64_t next = from + chunk.n;
-    const int ahead = static_cast<int>(std::min<int64_t>(kEdges, end - next));
+    const int ahead = w ? static_cast<int>(std::min<int64_t>(kEdges, end - next)) : 0;
     for (int r = 0; r < plan.num_rows; r++) {
       const Row& row = plan.rows[r];
       for (int e = 0; e < ahead; e++) {
@@ -194,6 +197,7 @@ template <class T> void backward(const Plan& plan, const Graph& graph, const Bac
       shape < 0 ? backward_row_any<T>(work) : backward_shapes<T>[shape](work);
     }
     if (gy) sums.write(chunk, gy);
+    if (b.gr) radial.write(chunk, static_cast<T*>(b.gr));
   }
 }
 

@@ -33,6 +33,7 @@ struct Plan {
   const void* coef;                // in the dtype of the features, in the order of `couplings`
   const void* coef_by_column;
   int32_t num_m, max_channels;
+  bool zero_w;                     // the gradient of the weights is added to, from zero
 };
 
 struct Graph {
@@ -42,16 +43,26 @@ struct Graph {
   int64_t first, last;             // receivers of this call
 };
 
+// Weights as functions of a length: cubic B-splines on equal intervals from 0, zero beyond.
+struct Radial {
+  const void *r, *table;           // [edges], [kinds, intervals + 3, w_dim]; r null: not used
+  const int64_t* kind;             // [edges] or null: all of kind 0
+  int64_t intervals;
+  double inverse_step;
+};
+
 struct Forward {
-  const void *h, *y, *w;
+  const void *h, *y, *w;           // w null: from `radial`
   void* out;
   int64_t h_dim, y_dim, w_dim, out_dim;
+  Radial radial;
 };
 
 struct Backward {                  // null gradients are not computed
   const void *g, *h, *y, *w;
-  void *gh, *gy, *gw;              // gh is added to
+  void *gh, *gy, *gw, *gr;         // gh is added to; gr of `radial` takes the place of gw
   int64_t h_dim, y_dim, w_dim, out_dim;
+  Radial radial;
 };
 
 // tangents (dh, dy, dw) of `Backward`'s outputs contracted with its derivatives
@@ -60,6 +71,21 @@ struct DoubleBackward {
   int64_t dh_step, dy_step, dw_step;  // distance of two rows, 0 for one row of zeros
   void *rg, *rh, *ry, *rw;            // rg and rh are added to
   int64_t h_dim, y_dim, w_dim, out_dim;
+};
+
+// Polynomials of the features of a node: monomial k = monomial prefix[k] (1 if -1) * x[last[k]];
+// terms are sorted by output, monomials with one prefix follow one another
+struct PolyTable {
+  const int32_t *prefix, *last, *term_monomial, *term_out;
+  int32_t num_monomials, num_terms, d_in, d_out;
+};
+
+struct Poly {
+  const int64_t* species;          // [nodes] or null: all of kind 0
+  int64_t nodes, kinds, channels;
+  const void *x, *coef, *g;        // [nodes, d_in, C], [kinds, terms, C], [nodes, d_out, C]
+  const void *tx, *tcoef;          // tangents of gx and gcoef, for second derivatives
+  void *out, *gx, *gcoef;          // as g, x and coef
 };
 
 struct Shape {                     // a compiled (d1, d3, mask of M)
@@ -74,6 +100,9 @@ struct Kernels {
   void (*forward[2])(const Plan&, const Graph&, const Forward&);         // [float, double]
   void (*backward[2])(const Plan&, const Graph&, const Backward&);
   void (*double_backward[2])(const Plan&, const Graph&, const DoubleBackward&);
+  void (*poly[2])(const PolyTable&, const Poly&, int order, int64_t begin, int64_t end);
+  // out [n, w_dim] = the derivative of the given order of the weights at n lengths
+  void (*radial[2])(const Radial&, int64_t n, int order, int64_t w_dim, void* out);
 };
 
 const Kernels& kernels_baseline();

@@ -11,7 +11,7 @@ namespace tpcalc {
 namespace {
 
 // The instruction sets this machine has, widest first
-std::vector<const Kernels*> available_kernels() {
+std::vector<const Kernels*> find_kernels() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
   const char* limit = std::getenv("TPCALC_ISA");  // for tests: avx2 or baseline
@@ -24,6 +24,11 @@ std::vector<const Kernels*> available_kernels() {
     found.push_back(&kernels_avx2());
 #endif
   found.push_back(&kernels_baseline());
+  return found;
+}
+
+const std::vector<const Kernels*>& available_kernels() {
+  static const std::vector<const Kernels*> found = find_kernels();
   return found;
 }
 
@@ -80,6 +85,8 @@ void check_tables(const at::Tensor& paths, const at::Tensor& couplings, const at
 
 }  // namespace
 
+const Kernels& widest_kernels() { return *available_kernels().front(); }
+
 ConvPlan::ConvPlan(const at::Tensor& paths, const at::Tensor& couplings, const at::Tensor& coef,
                    at::ScalarType dtype, const Widths& widths)
     : widths_(widths), dtype_(dtype), given_coef_(coef.clone()), coef_(coef.to(dtype).clone()) {
@@ -99,6 +106,7 @@ ConvPlan::ConvPlan(const at::Tensor& paths, const at::Tensor& couplings, const a
   zero_w = first_writers(w, widths.w, writes_w_);
   choose_kernels();
   sort_by_column();
+  plan.zero_w = zero_w;
   plan.rows = rows_.data();
   plan.num_rows = static_cast<int32_t>(rows_.size());
   plan.m_offset = m_offset_.data();
@@ -147,7 +155,7 @@ void ConvPlan::check_rows() {
 // The widest vectors that divide all channel numbers; for each row the smallest compiled shape
 // that holds its non-zeros.
 void ConvPlan::choose_kernels() {
-  static const std::vector<const Kernels*> available = available_kernels();
+  const auto& available = available_kernels();
   const int64_t size = dtype_ == at::kFloat ? 4 : 8;
   kernels = available.front();
   for (const Kernels* k : available) {

@@ -16,6 +16,9 @@ struct Widths {
   }
 };
 
+// The widest instruction set of this machine
+const Kernels& widest_kernels();
+
 // Owns what a Plan points to
 class ConvPlan {
  public:

@@ -1,6 +1,6 @@
 // out_i[k, c] = sum over the edges of receiver i of w[c] sum_a M[a, k] h[a, c]
 #pragma once
-#include "chunk.h"
+#include "radial.h"
 
 namespace tpcalc {
 namespace TPCALC_ISA {
@@ -107,6 +107,7 @@ template <class T> void forward(const Plan& plan, const Graph& graph, const Forw
   const T* w = static_cast<const T*>(f.w);
   T* out = static_cast<T*>(f.out);
   Matrices<T> matrices(plan, f.y_dim);
+  RadialChunk<T> radial(f.radial, f.w_dim);
   Chunk chunk;
   const T *hp[kEdges], *wp[kEdges];
   const int64_t end = graph.row_ptr[graph.last];
@@ -117,11 +118,12 @@ template <class T> void forward(const Plan& plan, const Graph& graph, const Forw
     at = chunk.fill(graph, from, end, at);
     for (int e = 0; e < chunk.n; e++) {
       hp[e] = h + chunk.sender[e] * f.h_dim;
-      wp[e] = w + chunk.edge[e] * f.w_dim;
+      wp[e] = w ? w + chunk.edge[e] * f.w_dim : radial.weights(e);
     }
+    if (!w) radial.evaluate(chunk);
     matrices.build(plan, chunk, y, f.y_dim);
     const int64_t next = from + chunk.n;
-    const int ahead = static_cast<int>(std::min<int64_t>(kEdges, end - next));
+    const int ahead = w ? static_cast<int>(std::min<int64_t>(kEdges, end - next)) : 0;
     for (int c0 = 0; c0 < plan.max_channels; c0 += 2 * L)
       for (int r = 0; r < plan.num_rows; r++) {
         const Row& row = plan.rows[r];

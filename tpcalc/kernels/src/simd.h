@@ -33,16 +33,19 @@ constexpr int registers = TPCALC_VECTOR_BYTES == 64 ? 32 : 16;
 template <class T> class Buffer {
  public:
   explicit Buffer(int64_t n)
-      : data_(static_cast<T*>(::operator new(std::max<int64_t>(n, 1) * sizeof(T), align()))) {
+      : size_(n),
+        data_(static_cast<T*>(::operator new(std::max<int64_t>(n, 1) * sizeof(T), align()))) {
     std::fill_n(data_, n, T(0));
   }
   ~Buffer() { ::operator delete(data_, align()); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   T* data() { return data_; }
+  int64_t size() const { return size_; }
 
  private:
   static constexpr std::align_val_t align() { return std::align_val_t(64); }
+  int64_t size_;
   T* data_;
 };
 

@@ -1,0 +1,148 @@
+"""Splined radial weights: the op against plain PyTorch, the fit, a whole potential."""
+
+import math
+
+import pytest
+import torch
+from tests.small import random_potential
+from tpcalc.errors import InputError
+from tpcalc.kernels.ops import load_ops
+from tpcalc.nn.radial_spline import SplineTable, fit_splines, spline_radials, spline_values
+from tpcalc.potential import energy_and_edge_gradient
+from tpcalc.tensor_products import convolution
+
+F64 = torch.float64
+NO_KIND = torch.zeros(0, dtype=torch.long)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ops():
+    load_ops()
+
+
+def lengths(n=30):
+    return torch.cat([torch.rand(n, dtype=F64) * 5, torch.tensor([0.0, 4.9999, 5.0, 6.0])])
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("columns", [1, 8, 37])
+def test_values_and_derivatives(order, columns):
+    table = SplineTable(torch.randn(23, columns, dtype=F64), 0.25, 0, 0)
+    r = lengths()
+    out = torch.ops.tpcalc.radial_table(r, NO_KIND, table.coef[None], table.step, order)
+    torch.testing.assert_close(out, spline_values(table, r, order), rtol=1e-11, atol=1e-11)
+
+
+def test_kinds_and_gradients():
+    coef = torch.randn(3, 23, 5, dtype=F64)
+    r = (torch.rand(12, dtype=F64) * 5).requires_grad_(True)
+    kind = torch.randint(3, (12,))
+
+    def run(r):
+        return torch.ops.tpcalc.radial_table(r, kind, coef, 0.25, 0)
+
+    for e in range(12):
+        one = spline_values(SplineTable(coef[kind[e]], 0.25, 0, 0), r[e : e + 1])
+        torch.testing.assert_close(run(r)[e : e + 1], one)
+    assert torch.autograd.gradcheck(run, (r,))
+    assert torch.autograd.gradgradcheck(run, (r,))
+
+
+@pytest.mark.parametrize("variant", ["cg/fused", "shared/fused", "gaunt/fused"])
+def test_convolution_with_splines_is_convolution_with_their_values(variant):
+    conv = convolution(variant, "5x0e+5x1o+5x2e", "0e+1o+2e")
+    columns = conv.tensor_product.op_weights(torch.zeros(1, conv.weight_numel, dtype=F64)).shape[1]
+    coef = torch.randn(23, columns, dtype=F64)
+    splined = conv.splined(coef, 0.25)
+    feats = torch.randn(6, conv.irreps_node.dim, dtype=F64, requires_grad=True)
+    basis = torch.randn(40, 9, dtype=F64, requires_grad=True)
+    r = (torch.rand(40, dtype=F64) * 5.5).requires_grad_(True)
+    senders, receivers = torch.randint(6, (40,)), torch.randint(6, (40,))
+    product = conv.tensor_product
+    tables = (product.op_paths, product.op_couplings, product.op_coef, 6, conv.out_dim)
+
+    def plain(feats, basis, r):
+        w = torch.ops.tpcalc.radial_table(r, NO_KIND, coef[None], 0.25, 0)
+        return torch.ops.tpcalc.conv(feats, basis, w, senders, receivers, *tables)
+
+    def fused(feats, basis, r):
+        return splined(feats, basis, r.unsqueeze(1), senders, receivers)
+
+    leaves = (feats, basis, r)
+    out, want = fused(*leaves), plain(*leaves)
+    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
+    for again in (False, True):
+        grads, wanted = (
+            torch.autograd.grad(o.sin().sum(), leaves, retain_graph=True, create_graph=again)
+            for o in (out, want)
+        )
+        for a, b in zip(grads, wanted):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    second = [torch.autograd.grad(sum(g.cos().sum() for g in f), leaves) for f in (grads, wanted)]
+    for a, b in zip(*second):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_fit_reaches_its_tolerance():
+    def function(r):
+        envelope = (1 - (r / 5) ** 2).clamp(min=0) ** 3
+        return torch.stack([torch.sin(2 * r) * envelope, torch.exp(-r) * envelope], 1)
+
+    table = fit_splines(function, 5.0, 1e-7)
+    assert table.error < 1e-7
+    assert table.slope_error < 1e-4
+    r = torch.rand(1000, dtype=F64) * 4.5 + 0.5
+    assert (spline_values(table, r) - function(r)).abs().max() < 1.1e-7
+    assert not spline_values(table, torch.tensor([5.0, 7.0], dtype=F64)).any()
+    coarse = fit_splines(function, 5.0, 1e-4)
+    assert len(coarse.coef) < len(table.coef)
+
+
+def test_kink_is_refused():
+    def function(r):
+        return (r - math.pi).abs().unsqueeze(1) * (r < 5).unsqueeze(1)
+
+    with pytest.raises(InputError, match="keep the network"):
+        fit_splines(function, 5.0, 1e-8, most=256)
+
+
+@pytest.mark.parametrize("function", ["cg", "gaunt"])
+def test_potential_with_splines(function):
+    exact = random_potential(function).swap(f"{function}/fused")
+    splined = spline_radials(exact)
+    assert splined.spline_error < 1e-6
+    n, edges = 9, 60
+    species = torch.randint(3, (n,))
+    index = torch.stack([torch.randint(n, (edges,)).sort().values, torch.randint(n, (edges,))])
+    vectors = torch.nn.functional.normalize(torch.randn(edges, 3, dtype=F64), dim=1)
+    vectors = vectors * (0.8 + 3 * torch.rand(edges, 1, dtype=F64))
+    want, slope = energy_and_edge_gradient(exact, species, index, vectors, n)
+    energy, gradient = energy_and_edge_gradient(splined, species, index, vectors, n)
+    assert (energy - want).abs().max() < 1e-4
+    assert (gradient - slope).abs().max() < 1e-3 * slope.abs().max()
+    step = torch.randn_like(vectors) * 1e-5  # forces are derivatives of the splined energy
+    up, down = (splined(species, index, vectors + s * step, n).sum() for s in (1, -1))
+    assert abs((up - down) / 2 - (gradient * step).sum()) < 1e-5 * (gradient * step).norm()
+
+
+def test_only_fused_convolutions_take_splines():
+    with pytest.raises(InputError, match="swap to cg/fused first"):
+        spline_radials(random_potential("cg").swap("cg/sparse"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"table": torch.randn(23, 5)}, "spline table must be"),
+        ({"table": torch.randn(1, 3, 5)}, "spline table must be"),
+        ({"step": 0.0}, "must be positive"),
+        ({"order": 4}, "orders 0 to 3"),
+        ({"kind": torch.ones(4, dtype=torch.long)}, "kind 1 of edge 0"),
+        ({"r": torch.rand(4, dtype=F64)}, "in the dtype of the lengths"),
+    ],
+)
+def test_wrong_input_is_refused(change, sentence):
+    args = {"r": torch.rand(4), "kind": NO_KIND, "table": torch.randn(1, 23, 5), "step": 0.25,
+            "order": 0, **change}  # fmt: skip
+    with pytest.raises((RuntimeError, IndexError), match=sentence):
+        torch.ops.tpcalc.radial_table(*args.values())

@@ -1,0 +1,109 @@
+// What the ops on edges share: checks, sorting by receiver, parts for threads.
+#pragma once
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "conv_abi.h"
+
+namespace tpcalc {
+namespace {
+
+using at::Tensor;
+
+// Edges in the order of their receivers; they usually come that way
+struct SortedEdges {
+  std::vector<int64_t> row_ptr, order;
+  const int64_t* senders;
+
+  SortedEdges(const Tensor& senders_, const Tensor& receivers_, int64_t num_senders,
+              int64_t num_receivers)
+      : row_ptr(num_receivers + 1), senders(senders_.data_ptr<int64_t>()) {
+    const int64_t n = receivers_.size(0), *receivers = receivers_.data_ptr<int64_t>();
+    int64_t low = 0, high = -1, low_s = 0, high_s = -1;
+    bool sorted = true;
+    for (int64_t e = 0; e < n; e++) {
+      low = std::min(low, receivers[e]), high = std::max(high, receivers[e]);
+      low_s = std::min(low_s, senders[e]), high_s = std::max(high_s, senders[e]);
+      sorted &= e == 0 || receivers[e - 1] <= receivers[e];
+    }
+    TORCH_CHECK_INDEX(low >= 0 && high < num_receivers, "tpcalc::conv: receivers lie in [", low,
+                      ", ", high, "], there are ", num_receivers, " nodes to receive");
+    TORCH_CHECK_INDEX(low_s >= 0 && high_s < num_senders, "tpcalc::conv: senders lie in [", low_s,
+                      ", ", high_s, "], there are ", num_senders, " nodes that send");
+    for (int64_t e = 0; e < n; e++) row_ptr[receivers[e] + 1]++;
+    for (int64_t i = 0; i < num_receivers; i++) row_ptr[i + 1] += row_ptr[i];
+    if (sorted) return;
+    order.resize(n);
+    std::vector<int64_t> next(row_ptr.begin(), row_ptr.end() - 1);
+    for (int64_t e = 0; e < n; e++) order[next[receivers[e]]++] = e;
+  }
+
+  Graph graph(int64_t first, int64_t last) const {
+    return {row_ptr.data(), order.empty() ? nullptr : order.data(), senders, first, last};
+  }
+  int64_t num_receivers() const { return static_cast<int64_t>(row_ptr.size()) - 1; }
+
+  // First receiver of part q of n, with about as many edges in each part
+  int64_t split(int q, int n) const {
+    if (q == 0) return 0;
+    if (q == n) return num_receivers();
+    const int64_t edge = row_ptr.back() * q / n;
+    return std::lower_bound(row_ptr.begin(), row_ptr.end(), edge) - row_ptr.begin();
+  }
+};
+
+inline void check_inputs(const Tensor& h, const Tensor& y, const Tensor& w, const Tensor& senders,
+                         const Tensor& receivers, int64_t w_dims = 2) {
+  const auto type = h.scalar_type();
+  TORCH_CHECK(h.dim() == 2 && y.dim() == 2 && w.dim() == w_dims,
+              "tpcalc::conv: node features, edge basis and edge weights must be matrices, got ",
+              h.sizes(), ", ", y.sizes(), ", ", w.sizes());
+  TORCH_CHECK(type == at::kFloat || type == at::kDouble,
+              "tpcalc::conv: features must be float32 or float64, got ", type);
+  TORCH_CHECK(y.scalar_type() == type && w.scalar_type() == type,
+              "tpcalc::conv: node features, edge basis and edge weights must have one dtype, got ",
+              type, ", ", y.scalar_type(), ", ", w.scalar_type());
+  TORCH_CHECK(senders.dim() == 1 && receivers.dim() == 1 && senders.scalar_type() == at::kLong &&
+                  receivers.scalar_type() == at::kLong,
+              "tpcalc::conv: senders and receivers must be int64 vectors, got ",
+              senders.scalar_type(), senders.sizes(), ", ", receivers.scalar_type(),
+              receivers.sizes());
+  const int64_t n = senders.size(0);
+  TORCH_CHECK(receivers.size(0) == n && y.size(0) == n && w.size(0) == n, "tpcalc::conv: ", n,
+              " senders, ", receivers.size(0), " receivers, ", y.size(0), " rows of edge basis, ",
+              w.size(0), " rows of edge weights; one of each an edge is needed");
+  TORCH_CHECK(h.is_cpu() && y.is_cpu() && w.is_cpu() && senders.is_cpu() && receivers.is_cpu(),
+              "tpcalc::conv: this build runs on the CPU only, got ", h.device(), ", ", y.device(),
+              ", ", w.device(), ", ", senders.device(), ", ", receivers.device());
+}
+
+// Runs f(thread, first receiver, last receiver) over parts with equal numbers of edges
+template <class F> void over_receivers(const SortedEdges& edges, int parts, const F& f) {
+  at::parallel_for(0, parts, 1, [&](int64_t a, int64_t b) {
+    for (int64_t q = a; q < b; q++) {
+      const int64_t first = edges.split(q, parts), last = edges.split(q + 1, parts);
+      if (first < last) f(static_cast<int>(q), first, last);
+    }
+  });
+}
+
+inline int num_parts(const SortedEdges& edges) {
+  const int64_t useful = edges.row_ptr.back() / 64;  // fewer edges are not worth a thread
+  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), useful)));
+}
+
+// One gradient of the nodes a thread: [parts, rows, columns]; the first is the result
+struct Partial {
+  Tensor all;
+  Partial(const Tensor& like, int parts)
+      : all(at::zeros({parts, like.size(0), like.size(1)}, like.options())) {}
+  void* of(int q) { return all.select(0, q).data_ptr(); }
+  Tensor sum() { return all.size(0) == 1 ? all.select(0, 0) : all.sum(0); }
+};
+
+}  // namespace
+}  // namespace tpcalc
