@@ -136,11 +136,11 @@ def convert(given: dict, arrays: dict[str, np.ndarray], head: str | None = None,
     model, num_species = potential.model, len(potential.species)
     embedding = state["node_embedding.linear.weight"] / math.sqrt(num_species)
     set_parameter(model.embedding, embedding, "node_embedding")
-    _fill_radial(model, state)
     for n, layer in enumerate(model.layers):
         _fill_layer(layer, n, state, num_species)
         _fill_product(layer, n, state)
         _fill_readout(model.readouts[n], n, state, given, chosen)
+    _fill_radial(model, state)
     energies = torch.atleast_2d(state["atomic_energies_fn.atomic_energies"])[chosen]
     with torch.no_grad():  # our energies are relative to the isolated atom
         potential.shifts.copy_(energies + shift + scale * model._isolated())
@@ -160,7 +160,12 @@ def _fill_radial(model, state: dict) -> None:
     basis = "radial_embedding.bessel_fn"
     frequencies = state[f"{basis}.bessel_weights"]
     set_parameter(model.radial_basis.frequencies, frequencies, "bessel_weights")
-    model.radial_basis.prefactor = float(state[f"{basis}.prefactor"])
+    # the file's prefactor may be rounded to float32; ours is not stored, so weights take it up
+    ratio = float(state[f"{basis}.prefactor"]) / model.radial_basis.prefactor
+    for layer in model.layers:
+        first = [layer.radial.layers[0]] + ([layer.density] if layer.by_density else [])
+        for linear in first:
+            linear.weight.data *= ratio
     numbers = state["atomic_numbers"]
     if model.transformed:
         prefix = "radial_embedding.distance_transform"
