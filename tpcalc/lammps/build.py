@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -142,8 +143,11 @@ def build_plugin(kernels: Path | None, force: bool = False) -> Path:
         force: compile even if it was compiled.
     """
     compiled = plugin_folder() / PLUGIN
-    if force or not compiled.exists():
-        compile_plugin(compiled)
+    compiled.parent.mkdir(parents=True, exist_ok=True)
+    with open(compiled.parent / "lock", "w") as lock:  # processes wait for each other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if force or not compiled.exists():
+            compile_plugin(compiled)
     folder = built_directory()
     folder.mkdir(parents=True, exist_ok=True)
     if kernels is not None:
