@@ -79,6 +79,13 @@ class Potential(torch.nn.Module):
                 f"variant {variant!r} computes another function than {function!r}, with which "
                 f"this potential was trained; swap to one of {', '.join(variants_of(function))}"
             )
+        if hasattr(self, "spline_error"):
+            if name == self.variant:
+                return self
+            raise InputError(
+                f"this potential has radial splines made for {self.variant!r}; swap to "
+                f"{variant!r} first and make splines after that"
+            )
         self.model.swap(name)
         self.variant = name
         return self

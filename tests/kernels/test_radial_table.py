@@ -1,11 +1,15 @@
 """Splined radial weights: the op against plain PyTorch, the fit, a whole potential."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from tests.small import random_potential
 from tpcalc.errors import InputError
+from tpcalc.export import export_potential
 from tpcalc.kernels.ops import load_ops
 from tpcalc.nn.radial_spline import SplineTable, fit_splines, spline_radials, spline_values
 from tpcalc.potential import energy_and_edge_gradient
@@ -123,6 +127,34 @@ def test_potential_with_splines(function):
     step = torch.randn_like(vectors) * 1e-5  # forces are derivatives of the splined energy
     up, down = (splined(species, index, vectors + s * step, n).sum() for s in (1, -1))
     assert abs((up - down) / 2 - (gradient * step).sum()) < 1e-5 * (gradient * step).norm()
+
+
+def test_exported_splines_run_where_nothing_was_loaded(tmp_path):
+    """In another process, as a user's: the ops are loaded before torch reads the file."""
+    file = tmp_path / "small.pt"
+    manifest = export_potential(random_potential("cg"), file, "float32", "cg/fused", "spline")
+    assert manifest["radial"] == "spline"
+    assert 0 < manifest["spline_error"] < 1e-6
+    code = (
+        "import sys, torch; from tpcalc.export import load_exported\n"
+        "module, manifest = load_exported(sys.argv[1])\n"
+        "index = torch.tensor([[0, 1], [1, 0]]); v = torch.tensor([[1.0, 0, 0], [-1, 0, 0]])\n"
+        "for _ in range(3): energy = module(torch.tensor([0, 1]), index, v, 2).sum()\n"
+        "print(energy.item())"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)  # fmt: skip
+    exact = random_potential("cg")
+    index, species = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
+    vectors = torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=F64)
+    assert abs(float(run.stdout) - exact(species, index, vectors, 2).sum().item()) < 1e-3
+
+
+def test_splined_potential_cannot_swap():
+    splined = spline_radials(random_potential("cg").swap("cg/fused"))
+    assert splined.swap("cg/fused") is splined
+    with pytest.raises(InputError, match="made for 'cg/fused'"):
+        splined.swap("cg/sparse")
 
 
 def test_only_fused_convolutions_take_splines():

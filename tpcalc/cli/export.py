@@ -11,6 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", required=True, help="NAME.pt")
     parser.add_argument("--variant", help="algorithm, see `tpcalc variants`")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--radial",
+        choices=("network", "spline"),
+        default="network",
+        help="spline: radial networks as splines inside the fused kernels, faster",
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -19,11 +25,15 @@ def run(args: argparse.Namespace) -> dict:
     from tpcalc.storage import load_potential
 
     potential = load_potential(args.potential)
-    manifest = export_potential(potential, args.out, dtype=args.dtype, variant=args.variant)
+    manifest = export_potential(
+        potential, args.out, dtype=args.dtype, variant=args.variant, radial=args.radial
+    )
     if not args.json:
         print(
             f"{args.out}: {manifest['variant']} ({manifest['algorithm_class']}), "
             f"{manifest['dtype']}, cutoff {manifest['cutoff']} Å, {' '.join(manifest['species'])}"
         )
+        if manifest["radial"] == "spline":
+            print(f"radial splines, error {manifest['spline_error']:.1e} of the path weights")
         print(f"LAMMPS: pair_coeff * * {args.out} {' '.join(manifest['species'])}")
     return {"path": str(args.out), **manifest}

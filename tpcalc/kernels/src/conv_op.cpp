@@ -80,7 +80,7 @@ extern "C" void tpcalc_register_ops() {
   const std::string poly = "Tensor x, Tensor coef, Tensor species, Tensor monomials, Tensor terms";
   ops.add("poly", "(" + poly + ", int d_out) -> Tensor", tpcalc::poly, tpcalc::poly_meta,
           tpcalc::poly_autograd);
-  ops.add("poly_bwd", "(Tensor g, " + poly + ") -> (Tensor, Tensor)", tpcalc::poly_bwd,
+  ops.add("poly_bwd", "(Tensor g, " + poly + ", bool need_coef) -> (Tensor, Tensor)", tpcalc::poly_bwd,
           tpcalc::poly_bwd_meta, tpcalc::poly_bwd_autograd);
 }
 

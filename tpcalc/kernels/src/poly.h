@@ -8,25 +8,37 @@
 namespace tpcalc {
 namespace TPCALC_ISA {
 
-// n of L lanes; the others are zero
-template <class T> TPCALC_INLINE Vec<T> load_part(const T* p, int n) {
-  if (n == lanes<T>) return load<T>(p);
-  Vec<T> v = {};
-  for (int l = 0; l < n; l++) v[l] = p[l];
-  return v;
-}
-template <class T> TPCALC_INLINE void store_part(T* p, Vec<T> v, int n) {
-  if (n == lanes<T>) return store<T>(p, v);
-  for (int l = 0; l < n; l++) p[l] = v[l];
-}
+// Two vectors of channels at a time: half as many indices to read
+template <class T> constexpr int poly_lanes = 2 * lanes<T>;
+template <class T> struct Pair {
+  Vec<T> a, b;
+  TPCALC_INLINE Pair operator*(const Pair& o) const { return {a * o.a, b * o.b}; }
+  TPCALC_INLINE Pair operator+(const Pair& o) const { return {a + o.a, b + o.b}; }
+};
 
-// rows of [rows, channels], channels c .. c + n, <-> rows of vectors
+// rows of [rows, channels], channels c .. c + n, <-> rows of pairs; missing channels are zero
 template <class T> void gather(const T* from, int64_t rows, int64_t channels, int n, T* to) {
-  for (int64_t r = 0; r < rows; r++) store<T>(to + r * lanes<T>, load_part(from + r * channels, n));
+  constexpr int W = poly_lanes<T>;
+  for (int64_t r = 0; r < rows; r++, from += channels, to += W) {
+    if (n == W) {
+      store<T>(to, load<T>(from));
+      store<T>(to + W / 2, load<T>(from + W / 2));
+    } else {
+      std::copy_n(from, n, to);
+      std::fill_n(to + n, W - n, T(0));
+    }
+  }
 }
 template <class T> void scatter(const T* from, int64_t rows, int64_t channels, int n, T* to) {
-  for (int64_t r = 0; r < rows; r++)
-    store_part<T>(to + r * channels, load<T>(from + r * lanes<T>), n);
+  constexpr int W = poly_lanes<T>;
+  for (int64_t r = 0; r < rows; r++, from += W, to += channels) {
+    if (n == W) {
+      store<T>(to, load<T>(from));
+      store<T>(to + W / 2, load<T>(from + W / 2));
+    } else {
+      std::copy_n(from, n, to);
+    }
+  }
 }
 
 template <class T> class PolyBlock {
@@ -58,16 +70,17 @@ template <class T> class PolyBlock {
       std::fill_n(gm_.data(), gm_.size(), T(0));
       std::fill_n(gx_.data(), gx_.size(), T(0));
       const T* a = coef(a_, i);
-      T* ga = coef(ga_, i);
-      for (int t = 0; t < t_.num_terms; t++) {
-        const Vec<T> g = get(g_.data(), t_.term_out[t]);
-        add(gm_.data(), t_.term_monomial[t], get(a, t) * g);
-        add(ga, t, get(m_.data(), t_.term_monomial[t]) * g);
+      for (int t = 0; t < t_.num_terms; t++)
+        add(gm_.data(), t_.term_monomial[t], get(a, t) * get(g_.data(), t_.term_out[t]));
+      if (p_.gcoef) {
+        T* ga = coef(ga_, i);
+        for (int t = 0; t < t_.num_terms; t++)
+          add(ga, t, get(m_.data(), t_.term_monomial[t]) * get(g_.data(), t_.term_out[t]));
       }
       back_through(gm_.data(), m_.data(), nullptr);
       write(p_.gx, gx_, t_.d_in, i, c, n);
     }
-    unpack(ga_, p_.gcoef, c, n);
+    if (p_.gcoef) unpack(ga_, p_.gcoef, c, n);
   }
 
   // For tangents (tx, tcoef) of (gx, gcoef): gradients of sum_t g (coef dm + tcoef m), with dm
@@ -91,7 +104,7 @@ template <class T> class PolyBlock {
       T* ga = coef(ga_, i);
       for (int t = 0; t < t_.num_terms; t++) {
         const int m = t_.term_monomial[t];
-        const Vec<T> g = get(g_.data(), t_.term_out[t]);
+        const Pair<T> g = get(g_.data(), t_.term_out[t]);
         add(gm_.data(), m, get(ta, t) * g);
         add(gdm_.data(), m, get(a, t) * g);
         add(ga, t, get(dm_.data(), m) * g);
@@ -104,14 +117,19 @@ template <class T> class PolyBlock {
   }
 
  private:
-  static constexpr int L = lanes<T>;
-  static int64_t vectors(int64_t n) { return n * L; }
-  static TPCALC_INLINE Vec<T> get(const T* p, int64_t i) { return load<T>(p + i * L); }
-  static TPCALC_INLINE void set(T* p, int64_t i, Vec<T> v) { store<T>(p + i * L, v); }
-  static TPCALC_INLINE void add(T* p, int64_t i, Vec<T> v) { set(p, i, get(p, i) + v); }
+  static constexpr int W = poly_lanes<T>;
+  static int64_t vectors(int64_t n) { return n * W; }
+  static TPCALC_INLINE Pair<T> get(const T* p, int64_t i) {
+    return {load<T>(p + i * W), load<T>(p + i * W + W / 2)};
+  }
+  static TPCALC_INLINE void set(T* p, int64_t i, const Pair<T>& v) {
+    store<T>(p + i * W, v.a);
+    store<T>(p + i * W + W / 2, v.b);
+  }
+  static TPCALC_INLINE void add(T* p, int64_t i, const Pair<T>& v) { set(p, i, get(p, i) + v); }
 
   T* coef(Buffer<T>& b, int64_t node) {
-    return b.data() + (p_.species ? p_.species[node] : 0) * int64_t(t_.num_terms) * L;
+    return b.data() + (p_.species ? p_.species[node] : 0) * int64_t(t_.num_terms) * W;
   }
   void pack(const void* from, int64_t c, int n, Buffer<T>& to) {
     gather(static_cast<const T*>(from) + c, t_.num_terms * p_.kinds, p_.channels, n, to.data());
@@ -132,15 +150,15 @@ template <class T> class PolyBlock {
     read(p_.x, x_, t_.d_in, node, c, n);
     const T* x = x_.data();
     for (int k = 0; k < t_.num_monomials; k++) {
-      Vec<T> v = get(x, t_.last[k]);
-      if (t_.prefix[k] >= 0) v *= get(m_.data(), t_.prefix[k]);
+      Pair<T> v = get(x, t_.last[k]);
+      if (t_.prefix[k] >= 0) v = v * get(m_.data(), t_.prefix[k]);
       set(m_.data(), k, v);
     }
   }
   void changes() {
     for (int k = 0; k < t_.num_monomials; k++) {
       const int p = t_.prefix[k], l = t_.last[k];
-      Vec<T> v = get(tx_.data(), l);
+      Pair<T> v = get(tx_.data(), l);
       if (p >= 0) v = get(dm_.data(), p) * get(x_.data(), l) + get(m_.data(), p) * v;
       set(dm_.data(), k, v);
     }
@@ -149,13 +167,13 @@ template <class T> class PolyBlock {
   void evaluate(const T* a, const T* m, bool adds) {
     int t = 0;
     for (int o = 0; o < t_.d_out; o++) {
-      Vec<T> s[4] = {};
+      Pair<T> s[4] = {};
       for (; t + 4 <= t_.num_terms && t_.term_out[t + 3] == o; t += 4)
         TPCALC_UNROLL for (int q = 0; q < 4; q++)
-          s[q] += get(a, t + q) * get(m, t_.term_monomial[t + q]);
+          s[q] = s[q] + get(a, t + q) * get(m, t_.term_monomial[t + q]);
       for (; t < t_.num_terms && t_.term_out[t] == o; t++)
-        s[0] += get(a, t) * get(m, t_.term_monomial[t]);
-      const Vec<T> sum = (s[0] + s[1]) + (s[2] + s[3]);
+        s[0] = s[0] + get(a, t) * get(m, t_.term_monomial[t]);
+      const Pair<T> sum = (s[0] + s[1]) + (s[2] + s[3]);
       set(g_.data(), o, adds ? get(g_.data(), o) + sum : sum);
     }
   }
@@ -171,13 +189,13 @@ template <class T> class PolyBlock {
         k--;
         continue;
       }
-      Vec<T> sum = {}, sum_m = {};  // monomials with one prefix follow one another
-      const Vec<T> vp = get(v, p);
+      Pair<T> sum = {}, sum_m = {};  // monomials with one prefix follow one another
+      const Pair<T> vp = get(v, p);
       for (; k >= 0 && t_.prefix[k] == p; k--) {
         const int l = t_.last[k];
-        const Vec<T> g = get(gv, k);
-        sum += g * get(x, l);
-        if (gm) sum_m += g * get(tx, l);
+        const Pair<T> g = get(gv, k);
+        sum = sum + g * get(x, l);
+        if (gm) sum_m = sum_m + g * get(tx, l);
         add(gx, l, g * vp);
       }
       add(gv, p, sum);
@@ -194,8 +212,8 @@ template <class T> class PolyBlock {
 template <class T>
 void poly(const PolyTable& table, const Poly& poly, int order, int64_t begin, int64_t end) {
   PolyBlock<T> block(table, poly);
-  for (int64_t c = begin; c < end; c += lanes<T>) {
-    const int n = static_cast<int>(std::min<int64_t>(lanes<T>, end - c));
+  for (int64_t c = begin; c < end; c += poly_lanes<T>) {
+    const int n = static_cast<int>(std::min<int64_t>(poly_lanes<T>, end - c));
     if (order == 0) block.forward(c, n);
     if (order == 1) block.backward(c, n);
     if (order == 2) block.double_backward(c, n);

@@ -75,7 +75,7 @@ struct PolyInputs {
   // Threads take blocks of channels: nothing is written by two of them
   void run(const Poly& p, int order) const {
     const Kernels& k = widest_kernels();
-    const int64_t lanes = k.vector_bytes / x.element_size();
+    const int64_t lanes = 2 * k.vector_bytes / x.element_size();
     const int64_t blocks = (p.channels + lanes - 1) / lanes;
     const auto kernel = k.poly[x.scalar_type() == at::kDouble];
     at::parallel_for(0, blocks, 1, [&](int64_t a, int64_t b) {
@@ -93,13 +93,16 @@ Tensor poly(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
   return out;
 }
 
-Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES) {
+// gcoef is without rows where it is not needed
+Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES, bool need_coef) {
   TORCH_CHECK(g_.dim() == 3, "tpcalc::poly_bwd: gradient ", g_.sizes());
   const PolyInputs in(x, coef, species, monomials, terms, g_.size(1));
   const Tensor g = g_.contiguous();
-  Tensor gx = at::empty_like(in.x), gcoef = at::empty_like(in.coef);
+  Tensor gx = at::empty_like(in.x);
+  Tensor gcoef = need_coef ? at::empty_like(in.coef) : at::empty({0}, coef.options());
   Poly p = in.poly();
-  p.g = g.data_ptr(), p.gx = gx.data_ptr(), p.gcoef = gcoef.data_ptr();
+  p.g = g.data_ptr(), p.gx = gx.data_ptr();
+  p.gcoef = need_coef ? gcoef.data_ptr() : nullptr;
   in.run(p, 1);
   return {gx, gcoef};
 }
@@ -121,11 +124,11 @@ inline std::array<Tensor, 3> poly_double_bwd(const Tensor& g_, const Tensor& x,
 
 struct PolyBackward : Function<PolyBackward> {
   static variable_list forward(AutogradContext* ctx, const Tensor& g, const Tensor& x,
-                               const Tensor& coef, POLY_TABLES) {
+                               const Tensor& coef, POLY_TABLES, bool need_coef) {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({g, x, coef, species, monomials, terms});
     ctx->set_materialize_grads(false);
-    const auto [gx, gcoef] = poly_bwd(g, x, coef, species, monomials, terms);
+    const auto [gx, gcoef] = poly_bwd(g, x, coef, species, monomials, terms, need_coef);
     return {gx, gcoef};
   }
   static variable_list backward(AutogradContext* ctx, variable_list t) {
@@ -133,7 +136,7 @@ struct PolyBackward : Function<PolyBackward> {
                 "tpcalc::poly has first and second derivatives only; for third ones use the "
                 "algorithm 'polynomial' in pure PyTorch");
     const auto s = ctx->get_saved_variables();
-    variable_list grads(6);
+    variable_list grads(7);
     if (t[0].defined() || t[1].defined()) {
       const auto r = poly_double_bwd(s[0], s[1], s[2], s[3], s[4], s[5], t[0], t[1]);
       std::copy(r.begin(), r.end(), grads.begin());
@@ -142,8 +145,9 @@ struct PolyBackward : Function<PolyBackward> {
   }
 };
 
-Two poly_bwd_autograd(const Tensor& g, const Tensor& x, const Tensor& coef, POLY_TABLES) {
-  const auto r = PolyBackward::apply(g, x, coef, species, monomials, terms);
+Two poly_bwd_autograd(const Tensor& g, const Tensor& x, const Tensor& coef, POLY_TABLES,
+                      bool need_coef) {
+  const auto r = PolyBackward::apply(g, x, coef, species, monomials, terms, need_coef);
   return {r[0], r[1]};
 }
 
@@ -157,9 +161,11 @@ struct PolyForward : Function<PolyForward> {
   static variable_list backward(AutogradContext* ctx, variable_list g) {
     static const auto op = typed<decltype(poly_bwd)>("tpcalc::poly_bwd");
     const auto s = ctx->get_saved_variables();
-    const auto [gx, gcoef] = op.call(g[0], s[0], s[1], s[2], s[3], s[4]);
+    const bool need_coef = ctx->needs_input_grad(1);
+    const auto [gx, gcoef] = op.call(g[0], s[0], s[1], s[2], s[3], s[4], need_coef);
     variable_list grads(6);
-    grads[0] = gx, grads[1] = gcoef;
+    grads[0] = gx;
+    if (need_coef) grads[1] = gcoef;
     return grads;
   }
 };
@@ -173,8 +179,8 @@ Tensor poly_meta(const Tensor& x, const Tensor&, const Tensor&, const Tensor&, c
   return at::empty({x.size(0), d_out, x.size(2)}, x.options());
 }
 Two poly_bwd_meta(const Tensor&, const Tensor& x, const Tensor& coef, const Tensor&,
-                  const Tensor&, const Tensor&) {
-  return {at::empty_like(x), at::empty_like(coef)};
+                  const Tensor&, const Tensor&, bool need_coef) {
+  return {at::empty_like(x), need_coef ? at::empty_like(coef) : at::empty({0}, coef.options())};
 }
 
 }  // namespace
