@@ -14,6 +14,7 @@ from tpcalc import autotune
 from tpcalc.errors import InputError, check_name
 from tpcalc.evaluator import Evaluation, Evaluator
 from tpcalc.export import scripted
+from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.potential import Potential
 from tpcalc.storage import as_dtype, load_potential
 
@@ -35,6 +36,9 @@ class TPCalculator(Calculator):
         skin: Å added to the neighbour list, which is reused until atoms move more than half of it.
         mode: "eager", or "torchscript": a compiled copy of the network, made here and after each
             swap; steps of small systems are faster, the first three take about 0.3 s.
+        radial: "network", or "spline": radial networks as splines in the fused kernels. Two to
+            three times faster with many atoms; forces are those of the splined energy, about
+            1e-5 of the largest force away. Needs a fused variant of a NequIP model; no swaps.
 
     Properties: energy = free_energy (eV), energies [N], forces [N, 3] (eV/Å); with a cell that
     has a volume also stress (Voigt, eV/Å³, tension positive) and stresses [N, 6], whose sum is
@@ -51,7 +55,7 @@ class TPCalculator(Calculator):
 
     def __init__(self, potential, variant: str | None = None, device="cpu",
                  dtype: str | torch.dtype = "float32", skin: float = 0.5,
-                 mode: str = "eager"):  # fmt: skip
+                 mode: str = "eager", radial: str = "network"):  # fmt: skip
         super().__init__()
         members = potential if isinstance(potential, (list, tuple)) else [potential]
         if not members:
@@ -59,7 +63,12 @@ class TPCalculator(Calculator):
         dtype = as_dtype(dtype)
         first = None if variant == "auto" else variant
         self.mode = check_name("mode", mode, MODES)
-        self.evaluators = [Evaluator(_open(m, first, device, dtype), skin) for m in members]
+        potentials = [_open(m, first, device, dtype) for m in members]
+        if check_name("kind of radial functions", radial, ("network", "spline")) == "spline":
+            if variant == "auto":
+                raise InputError('radial="spline" needs a fused variant, not "auto"')
+            potentials = [spline_radials(p) for p in potentials]
+        self.evaluators = [Evaluator(p, skin) for p in potentials]
         self._prepare()
         self.num_edges = 0  # of the last structure
         self._tune = variant == "auto"

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 import torch
-from tests.small import random_potential
+from tests.small import ethanol, random_potential
+from tpcalc.calculator import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.export import export_potential
 from tpcalc.kernels.ops import load_ops
 from tpcalc.nn.radial_spline import SplineTable, fit_splines, spline_radials, spline_values
-from tpcalc.potential import energy_and_edge_gradient
+from tpcalc.potential import build_potential, energy_and_edge_gradient
 from tpcalc.tensor_products import convolution
 
 F64 = torch.float64
@@ -148,6 +149,25 @@ def test_exported_splines_run_where_nothing_was_loaded(tmp_path):
     index, species = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
     vectors = torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=F64)
     assert abs(float(run.stdout) - exact(species, index, vectors, 2).sum().item()) < 1e-3
+
+
+def test_calculator_with_splines():
+    atoms = ethanol()
+    exact = TPCalculator(random_potential("cg"), "cg/fused", dtype="float64")
+    splined = TPCalculator(random_potential("cg"), "cg/fused", dtype="float64", radial="spline")
+    forces = exact.get_forces(atoms)
+    assert abs(exact.get_potential_energy(atoms) - splined.get_potential_energy(atoms)) < 1e-4
+    assert abs(splined.get_forces(atoms) - forces).max() < 1e-4 * abs(forces).max()
+    with pytest.raises(InputError, match="made for 'cg/fused'"):
+        splined.swap("cg/sparse")
+    with pytest.raises(InputError, match="auto"):
+        TPCalculator(random_potential("cg"), "auto", radial="spline")
+
+
+def test_mace_is_refused():
+    config = {"architecture": "mace", "function": "cg", "species": ["H"], "cutoff": 4.0}
+    with pytest.raises(InputError, match="depend on more than the distance"):
+        spline_radials(build_potential(config, "cg/fused"))
 
 
 def test_splined_potential_cannot_swap():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from tpcalc.errors import InputError
+from tpcalc.nn.radial import BesselBasis
 
 
 class SplineTable(NamedTuple):
@@ -110,9 +111,14 @@ def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch
     `spline_intervals`. It is for inference: nothing in it can be trained or swapped.
 
     Raises:
-        InputError: convolutions that are no fused ones, or radial functions that splines
-            cannot follow.
+        InputError: convolutions that are no fused ones, path weights that depend on more than
+            the distance, or radial functions that splines cannot follow.
     """
+    if type(potential.model.radial_basis) is not BesselBasis:
+        raise InputError(
+            f"radial splines are for NequIP models; the path weights of a "
+            f"{type(potential.model).__name__} depend on more than the distance"
+        )
     made = copy.deepcopy(potential).eval().requires_grad_(False)
     dtype, model = made.dtype, made.model
     basis = copy.deepcopy(model.radial_basis).double()
