@@ -4,7 +4,6 @@ import re
 import shlex
 from pathlib import Path
 
-import pytest
 from tpcalc.cli import VERBS
 from tpcalc.tensor_products import VARIANTS
 from tpcalc.variants import markdown_table
@@ -31,7 +30,6 @@ def test_files_exist():
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.skipif(not MODEL.exists(), reason="models/3bpa-cg is not there")
 def test_example(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     code = README.partition("<!-- example")[2].partition("```python\n")[2].partition("```")[0]
@@ -40,7 +38,6 @@ def test_example(monkeypatch, capsys):
     assert "TPCalculator(nequip cg" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not MODEL.exists(), reason="models/3bpa-cg is not there")
 def test_ten_lines(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     path = ROOT / "examples" / "3bpa_md.py"
