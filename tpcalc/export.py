@@ -21,9 +21,9 @@ from tpcalc.errors import InputError, check_name
 from tpcalc.kernels.ops import load_ops
 from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.potential import Potential
+from tpcalc.storage import DTYPE_NAMES
 
 FORMAT = "tpcalc-torchscript-1"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def scripted(potential: Potential) -> torch.jit.ScriptModule:
@@ -78,7 +78,7 @@ def export_potential(
     """
     path = Path(path)
     check_name("kind of radial functions", radial, ("network", "spline"))
-    torch_dtype = DTYPES[check_name("dtype", dtype, DTYPES)]
+    torch_dtype = DTYPE_NAMES[check_name("dtype", dtype, DTYPE_NAMES)]
     if path.suffix != ".pt":
         raise InputError(f"export to {str(path)!r}: the file name must end in .pt")
     if not path.parent.is_dir():

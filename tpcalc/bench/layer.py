@@ -15,10 +15,10 @@ from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.progress import progress
+from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 from tpcalc.tensor_products import convolution, parse_variant
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 COLUMNS = {
     "variant": "variant",
     "class": "class",
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="natural",
         help="natural: outputs of parity (-1)^l only; all: pseudo-tensors too",
     )
-    add("--dtype", choices=tuple(DTYPES), default="float32")
+    add("--dtype", choices=tuple(DTYPE_NAMES), default="float32")
     add("--threads", type=int, default=1, help="default 1")
     add("--repeat", type=int, default=21, help="timed calls each (default 21)")
     add("--retain", action="store_true",
@@ -89,7 +89,7 @@ def bench_layer(
     Raises:
         InputError: an unknown name, or a count below one.
     """
-    check_name("dtype", dtype, DTYPES)
+    check_name("dtype", dtype, DTYPE_NAMES)
     for name, value in (("channels", channels), ("edges", edges), ("nodes", nodes),
                         ("threads", threads), ("repeat", repeat)):  # fmt: skip
         if value < 1:
@@ -97,8 +97,8 @@ def bench_layer(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        layers = _layers(variants, lmax, channels, paths, DTYPES[dtype])
-        jobs = _jobs(layers, nodes, edges, DTYPES[dtype])
+        layers = _layers(variants, lmax, channels, paths, DTYPE_NAMES[dtype])
+        jobs = _jobs(layers, nodes, edges, DTYPE_NAMES[dtype])
         times = _in_turns(jobs, repeat, time.process_time if threads == 1 else time.perf_counter)
     finally:
         torch.set_num_threads(before)

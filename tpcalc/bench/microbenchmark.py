@@ -20,10 +20,10 @@ from tpcalc.analysis.expressivity import SETTINGS, expressivity, setting_irreps
 from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.export import scripted
 from tpcalc.progress import progress
+from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 from tpcalc.tensor_products import many_body, tensor_product
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PLACES = ("settings", "interaction", "many-body")
 DEFAULTS = {
     "settings": "cg/e3nn,cg/reference,cg/sparse,gaunt/grid,gaunt/fourier,matrix/matmul",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, help="default 10000 (settings), 100 (interaction), 200 (many-body)")
     add("--channels", type=int, help="default 1 (settings), 128 elsewhere")
     add("--correlation", type=int, default=3, help="of many-body (default 3)")
-    add("--dtype", choices=tuple(DTYPES), default="float32")
+    add("--dtype", choices=tuple(DTYPE_NAMES), default="float32")
     add("--device", default="cpu")
     add("--threads", type=int, default=1)
     add("--repeat", type=int, default=20, help="timed calls each (default 20)")
@@ -135,7 +135,7 @@ def _case(row: dict, product, inputs: tuple, args, dof: int | None = None) -> di
     if size > MEMORY:
         row["skipped"] = f"output of {size / 1e9:.1f} GB"
         return {"row": row}
-    product = product.to(device=args.device, dtype=DTYPES[args.dtype])
+    product = product.to(device=args.device, dtype=DTYPE_NAMES[args.dtype])
     inputs = tuple(t.to(args.device) for t in inputs)
     with torch.no_grad(), CostCounter() as cost:
         product(*inputs)
@@ -144,7 +144,7 @@ def _case(row: dict, product, inputs: tuple, args, dof: int | None = None) -> di
 
 def _normal(args, *shape) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, generator=generator, dtype=torch.float32).to(DTYPES[args.dtype])
+    return torch.randn(*shape, generator=generator, dtype=torch.float32).to(DTYPE_NAMES[args.dtype])
 
 
 def parity_of(variant: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from e3nn.o3 import Irrep, Irreps
+import torch
+from e3nn.o3 import Irrep, Irreps, wigner_3j
 
 from tpcalc.errors import InputError
 
@@ -107,3 +109,10 @@ def enumerate_paths(
         blocks[-1] = (mul if merge else offset + mul, ir3)
         paths.append(Path(i1, i2, len(blocks) - 1, ir1.l, ir2.l, ir3.l, mul, offset))
     return paths, Irreps(blocks)
+
+
+def coupling_tables(paths: list[Path]) -> list[torch.Tensor]:
+    """sqrt(2 l3 + 1) C^{l1 l2 l3} of each path, float64."""
+    return [
+        wigner_3j(p.l1, p.l2, p.l3, dtype=torch.float64) * math.sqrt(2 * p.l3 + 1) for p in paths
+    ]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from e3nn.o3 import wigner_3j
 
 from tpcalc.tensor_products.base import TensorProduct
-from tpcalc.tensor_products.paths import as_irreps, enumerate_paths
+from tpcalc.tensor_products.paths import as_irreps, coupling_tables, enumerate_paths
 
 
 class CgReference(TensorProduct):
@@ -34,8 +31,7 @@ class CgReference(TensorProduct):
              2 * p.l3 + 1, p.mul, p.out]
             for p in self.paths
         ]  # fmt: skip
-        tables = [wigner_3j(p.l1, p.l2, p.l3, dtype=torch.float64) for p in self.paths]
-        tables = [t * math.sqrt(2 * p.l3 + 1) for t, p in zip(tables, self.paths)]
+        tables = coupling_tables(self.paths)
         self.register_buffer(
             "couplings", torch.cat([t.reshape(-1) for t in tables]), persistent=False
         )

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from e3nn.o3 import wigner_3j
 
 from tpcalc.tensor_products.base import TensorProduct
-from tpcalc.tensor_products.paths import Path, as_irreps, enumerate_paths
-
-
-def coupling_tables(paths: list[Path]) -> list[torch.Tensor]:
-    """sqrt(2 l3 + 1) C^{l1 l2 l3} of each path, float64."""
-    return [
-        wigner_3j(p.l1, p.l2, p.l3, dtype=torch.float64) * math.sqrt(2 * p.l3 + 1) for p in paths
-    ]
+from tpcalc.tensor_products.paths import as_irreps, coupling_tables, enumerate_paths
 
 
 class SharedReference(TensorProduct):
