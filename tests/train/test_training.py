@@ -230,3 +230,22 @@ def test_budget_in_minutes_ends_the_run(tmp_path):
     assert result["status"] == "finished"
     assert result["minutes"] >= 0.01
     assert (tmp_path / "potential.safetensors").exists()
+
+
+def test_the_late_energy_weight_does_not_kick_the_weights(tmp_path):
+    """Adam's first step with fresh moments is lr, whatever the size of the gradient."""
+    loss = {"energy": 0.0, "late_energy": 1e6, "late_from": 0.5}
+    rate = {"lr": 0.01, "ema_decay": 0.9, "clip_grad_norm": None}
+    schedule = {"name": "constant"}
+    this = trainer(tmp_path, max_epochs=4, loss=loss, optimizer=rate, schedule=schedule)
+    jumps = {False: [], True: []}
+    before = [p.detach().clone() for p in this.parameters]
+
+    def tick():
+        now = [p.detach().clone() for p in this.parameters]
+        jumps[this.late].append(max(float((a - b).abs().max()) for a, b in zip(now, before)))
+        before[:] = now
+
+    this.fit(StopRequest(), lambda: None, lambda row: None, tick)
+    assert jumps[False]
+    assert jumps[True][0] == pytest.approx(0.01, rel=1e-3)

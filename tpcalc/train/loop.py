@@ -142,11 +142,16 @@ class Trainer:
         return share
 
     def _enter_late_stage(self) -> None:
-        """Switch the energy weight when its time has come; earlier bests no longer compare."""
+        """Switch the energy weight when its time has come; earlier bests no longer compare.
+
+        Nor do Adam's moments: divided by those of the smaller gradients, the first steps under
+        the new weight are tens of times too long (water: 28 to 50 meV/Å in one epoch).
+        """
         loss = self.config.loss
         if loss.late_energy is not None and not self.late and self._progress() >= loss.late_from:
             self.late, self.best_metric = True, math.inf
             self.schedule.best = math.inf
+            self.optimizer.state.clear()
 
     def _loss_config(self) -> LossConfig:
         loss = self.config.loss
