@@ -6,38 +6,73 @@ import inspect
 from pathlib import Path
 
 from tpcalc.errors import MissingDependency, check_name
-from tpcalc.tensor_products import VARIANTS, variant_class
+from tpcalc.tensor_products import MANY_BODY, VARIANTS, many_body_class, variant_class
+
+PLACES = ("convolution", "interaction", "many-body")
 
 
-def describe_variants(function: str | None = None) -> list[dict]:
-    """One row per variant: name, class, what it promises, whether it can run here.
+def describe_places(function: str | None = None) -> list[dict]:
+    """One row a function: its algorithms in each of `PLACES` of a network.
 
     Raises:
         InputError: no such function.
     """
-    functions = list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
-    if function is not None:
-        check_name("function", function, functions)
     rows = []
-    for name in VARIANTS:
-        if function not in (None, name.split("/")[0]):
-            continue
-        try:
-            cls = variant_class(name)
-        except MissingDependency as error:
-            rows.append({"variant": name, "status": str(error)})
-            continue
-        rows.append(
-            {
-                "variant": name,
-                "class": cls.__name__,
-                "exact": "yes" if cls.exact else "no",
-                "parity": cls.parity,
-                "devices": " ".join(cls.devices),
-                "status": "ok" if cls.available() else "not built",
-                "summary": summary(cls),
-            }
-        )
+    for name in _functions(function):
+        row = {"function": name, **{place: [] for place in PLACES}}
+        for variant in VARIANTS:
+            own, algorithm = variant.split("/")
+            if own == name:
+                for place in _places(variant):
+                    row[place].append(algorithm)
+        row["many-body"] = [v.split("/")[1] for v in MANY_BODY if v.split("/")[0] == name]
+        rows.append(row)
+    return rows
+
+
+def _places(variant: str) -> tuple[str, ...]:
+    """Places of a line of `VARIANTS`; the class says them, as far as it can be imported."""
+    try:
+        return variant_class(variant).places
+    except MissingDependency:
+        return ()
+
+
+def _functions(function: str | None) -> list[str]:
+    functions = list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
+    return functions if function is None else [check_name("function", function, functions)]
+
+
+def describe_variants(function: str | None = None) -> list[dict]:
+    """One row per variant, those of many-body products last: name, class, what it promises,
+    whether it can run here.
+
+    Raises:
+        InputError: no such function.
+    """
+    functions = _functions(function)
+    rows = []
+    for table, class_of in ((VARIANTS, variant_class), (MANY_BODY, many_body_class)):
+        for name in table:
+            if name.split("/")[0] not in functions:
+                continue
+            try:
+                cls = class_of(name)
+            except MissingDependency as error:
+                rows.append({"variant": name, "status": str(error)})
+                continue
+            rows.append(
+                {
+                    "variant": name,
+                    "places": " ".join(cls.places),
+                    "class": cls.__name__,
+                    "exact": "yes" if cls.exact else "no",
+                    "parity": cls.parity,
+                    "devices": " ".join(cls.devices),
+                    "status": "ok" if cls.available() else "not built",
+                    "summary": summary(cls),
+                }
+            )
     return rows
 
 
@@ -48,12 +83,16 @@ def summary(cls: type) -> str:
 
 
 def markdown_table() -> str:
-    """The variants as the table in the README; a test holds them equal."""
-    lines = ["| variant | exact | what it is |", "|---|---|---|"]
+    """Places and variants as the tables in the README; a test holds them equal."""
+    lines = [f"| function | {' | '.join(PLACES)} |", "|---|---|---|---|"]
+    for row in describe_places():
+        cells = [", ".join(row[place]) or "-" for place in PLACES]
+        lines.append(f"| {row['function']} | {' | '.join(cells)} |")
+    lines += ["", "| variant | places | exact | what it is |", "|---|---|---|---|"]
     for row in describe_variants():
-        name = f"`{row['variant']}`"
         text = row.get("summary", row["status"]).replace("|", "\\|")
-        lines.append(f"| {name} | {row.get('exact', '')} | {text} |")
+        places = row.get("places", "").replace(" ", ", ")
+        lines.append(f"| `{row['variant']}` | {places} | {row.get('exact', '')} | {text} |")
     return "\n".join(lines)
 
 

@@ -13,24 +13,28 @@ from tpcalc.halo import register_halo_exchange
 from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.gate import Gate
 from tpcalc.nn.linear import CommonLinear, Linear, SpeciesLinear
+from tpcalc.nn.node_product import NodeProduct, operand_irreps
 from tpcalc.nn.norm import RmsNorm
 from tpcalc.nn.radial import BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
-from tpcalc.tensor_products import convolution
-from tpcalc.tensor_products.base import Convolution
+from tpcalc.tensor_products import convolution, functions, interaction_variant, tensor_product
+from tpcalc.tensor_products.base import Convolution, TensorProduct
 from tpcalc.tensor_products.paths import as_irreps
 
 
 class InteractionLayer(torch.nn.Module):
-    """linear, exchange of ghosts, convolution, linear, plus self-connection, gate.
+    """node product (if any), linear, exchange of ghosts, convolution, linear, plus
+    self-connection, gate.
 
     Node-wise work stands before the exchange, so that ghosts cost communication only.
     """
 
     def __init__(self, conv: Convolution, gate: Gate, num_species: int, radial: RadialMLP,
                  avg_num_neighbors: float, exchange: bool, self_connection: str = "species",
-                 normalization: str = "none"):  # fmt: skip
+                 normalization: str = "none",
+                 interaction: torch.nn.Module | None = None):  # fmt: skip
         super().__init__()
+        self.interaction = interaction or torch.nn.Identity()
         self.linear_up = Linear(conv.irreps_node, conv.irreps_node)
         self.conv = conv
         self.radial = radial
@@ -65,6 +69,7 @@ class InteractionLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor, one_hot: torch.Tensor, basis: torch.Tensor,
                 edge_feats: torch.Tensor, senders: torch.Tensor, receivers: torch.Tensor,
                 n_local: int) -> torch.Tensor:  # fmt: skip
+        x = self.interaction(x)
         sc = self.padded(self.self_connection(x[:n_local], one_hot))
         up = self.linear_up(x)
         if self.exchange:
@@ -75,6 +80,7 @@ class InteractionLayer(torch.nn.Module):
 
     def isolated(self, x: torch.Tensor) -> torch.Tensor:
         """The layer for one atom of each species without neighbours: [num_species, *]."""
+        x = self.interaction(x)
         return self.gate(self.scale_features(self.padded(self.self_connection.each_species(x))))
 
 
@@ -98,6 +104,9 @@ class NequIP(torch.nn.Module):
         symmetry: "O3", or "SO3": parities are ignored, write all irreps even (SevenNet).
         cutoff_function: "polynomial" (with cutoff_p), or "xplor" (from cutoff_onset, Å).
         tensor_product_options: passed to every convolution (e.g. {"terms": 2}).
+        interaction: a function ("cg", "shared", "gaunt", "gaunt:2", ...): features are multiplied
+            with themselves, node by node (`NodeProduct`), between the convolutions; "none".
+        interaction_channels: channels of that product; None takes the smallest multiplicity.
     """
 
     def __init__(self, num_species: int, cutoff: float, variant: str,
@@ -108,12 +117,17 @@ class NequIP(torch.nn.Module):
                  readout_hidden: int = 16, tensor_product_options: dict | None = None,
                  embedding_channels: int | None = None, self_connection: str = "species",
                  normalization: str = "none", symmetry: str = "O3",
-                 cutoff_function: str = "polynomial", cutoff_onset: float = 0.0):  # fmt: skip
+                 cutoff_function: str = "polynomial", cutoff_onset: float = 0.0,
+                 interaction: str = "none", interaction_channels: int | None = None):  # fmt: skip
         super().__init__()
         register_halo_exchange()
         self.num_species = num_species
         self.options = dict(tensor_product_options or {})
         _check_kinds(self_connection, normalization, symmetry, cutoff_function)
+        self.interaction, self.interaction_channels = interaction, interaction_channels
+        check_name("interaction", interaction.split(":")[0], ("none", *functions()))
+        if interaction_channels is not None and interaction_channels < 1:
+            raise InputError(f"interaction_channels {interaction_channels}; at least 1 is needed")
         wanted = _layer_irreps(hidden_irreps, num_layers)
         self.irreps_edge = Irreps.spherical_harmonics(lmax, -1 if symmetry == "O3" else 1)
         channels = embedding_channels or wanted[0].count(Irrep("0e"))
@@ -128,7 +142,8 @@ class NequIP(torch.nn.Module):
             radial = RadialMLP(num_basis, list(radial_hidden), conv.weight_numel)
             layers.append(
                 InteractionLayer(conv, gate, num_species, radial, avg_num_neighbors, n > 0,
-                                 self_connection, normalization)
+                                 self_connection, normalization,
+                                 self._node_product(variant, current) if n > 0 else None)
             )  # fmt: skip
             current = gate.irreps_out
         self.layers = torch.nn.ModuleList(layers)
@@ -138,13 +153,27 @@ class NequIP(torch.nn.Module):
     def _convolution(self, variant: str, irreps_node: Irreps, irreps_out: Irreps) -> Convolution:
         return convolution(variant, irreps_node, self.irreps_edge, irreps_out, **self.options)
 
+    def _node_product(self, variant: str, irreps: Irreps) -> NodeProduct | None:
+        """The product between two layers; layer 0 sees the scalars of the species alone."""
+        if self.interaction == "none":
+            return None
+        return NodeProduct(irreps, self._interaction_product(variant, irreps))
+
+    def _interaction_product(self, variant: str, irreps: Irreps) -> TensorProduct:
+        channels = self.interaction_channels or min(mul for mul, _ in irreps)
+        operand = operand_irreps(irreps, channels)
+        name = interaction_variant(self.interaction, variant)
+        return tensor_product(name, operand, operand, operand)
+
     @torch.jit.unused
     def swap(self, variant: str) -> None:
-        """Replace the algorithm of every convolution; no weight changes."""
+        """Replace the algorithm of every convolution and node product; no weight changes."""
+        like = {"device": self.embedding.device, "dtype": self.embedding.dtype}
         for layer in self.layers:
-            old = layer.conv
-            new = self._convolution(variant, old.irreps_node, layer.gate.irreps_in)
-            layer.conv = new.to(self.embedding.device, self.embedding.dtype)
+            irreps = layer.conv.irreps_node
+            layer.conv = self._convolution(variant, irreps, layer.gate.irreps_in).to(**like)
+            if isinstance(layer.interaction, NodeProduct):
+                layer.interaction.product = self._interaction_product(variant, irreps).to(**like)
         self._collect_bases()
 
     @torch.jit.unused

@@ -39,8 +39,10 @@ VARIANTS = {
 }
 
 
-# algorithms from fastest to slowest, as `tpcalc bench layer` finds them on a CPU
+# algorithms from fastest to slowest, as `tpcalc bench layer` finds them on a CPU, and as
+# `tpcalc bench microbenchmark --places interaction` does for two operands with channels
 PREFERRED = ("fused", "edge_matrix", "grouped", "matmul", "grid", "e3nn", "sparse", "reference")
+PREFERRED_PAIRS = ("matmul", "grid", "sparse", "reference")
 
 # name -> "module:class", a ManyBody: symmetric powers of node features
 MANY_BODY = {
@@ -121,6 +123,20 @@ def default_variant(function: str) -> str:
     return f"{function}/reference"
 
 
+def interaction_variant(function: str, like: str) -> str:
+    """The algorithm of a node-wise product, both operands with channels: that of the variant
+    `like` where it is one of this function and has this place, else the first of
+    `PREFERRED_PAIRS`.
+
+    `function` may carry terms ("gaunt:2").
+    """
+    name, _, terms = function.partition(":")
+    own, algorithm = parse_variant(like)[0].split("/")
+    if own != name or "interaction" not in variant_class(f"{own}/{algorithm}").places:
+        algorithm = next(a for a in PREFERRED_PAIRS if f"{name}/{a}" in VARIANTS)
+    return f"{name}:{terms}/{algorithm}" if terms else f"{name}/{algorithm}"
+
+
 def functions() -> list[str]:
     """The functions that have variants, in the order of the table."""
     return list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
@@ -134,11 +150,20 @@ def many_body(
     Raises:
         InputError: unknown variant, irreps or option.
     """
-    module, _, name = MANY_BODY[check_name("many-body variant", variant, MANY_BODY)].partition(":")
-    cls = getattr(importlib.import_module(f"tpcalc.tensor_products.{module}"), name)
+    cls = many_body_class(variant)
     for option in options:
         check_name(f"option of {variant}", option, cls.options)
     return cls(irreps_in, irreps_out, correlation, num_species, **options)
+
+
+def many_body_class(variant: str) -> type[ManyBody]:
+    """The class behind a name of `MANY_BODY`.
+
+    Raises:
+        InputError: unknown name.
+    """
+    module, _, name = MANY_BODY[check_name("many-body variant", variant, MANY_BODY)].partition(":")
+    return getattr(importlib.import_module(f"tpcalc.tensor_products.{module}"), name)
 
 
 def variants_of(function: str) -> list[str]:

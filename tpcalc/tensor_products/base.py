@@ -25,6 +25,8 @@ class TensorProduct(torch.nn.Module):
     devices = ("cpu", "cuda")
     requires = None  # optional package: (name, pip line)
     options = ()  # names of further keyword arguments
+    # "convolution": over edges, one-channel second operand; "interaction": channel by channel
+    places = ("convolution", "interaction")
 
     def __init__(self, irreps_in1: str | Irreps, irreps_in2: str | Irreps):
         super().__init__()

@@ -102,6 +102,7 @@ class FusedProduct(TensorProduct):
 
     devices = ("cpu",)
     requires = ("g++", "apt-get install g++")
+    places = ("convolution",)
 
     @classmethod
     def available(cls) -> bool:

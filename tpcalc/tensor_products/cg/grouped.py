@@ -18,6 +18,8 @@ class CgGrouped(CgReference):
     Needs a one-channel second operand.
     """
 
+    places = ("convolution",)
+
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None):
         super().__init__(irreps_in1, irreps_in2, irreps_out)
         if not self.uvu:

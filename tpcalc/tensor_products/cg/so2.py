@@ -23,6 +23,8 @@ class CgSo2(CgReference):
     and Zitnick 2023.
     """
 
+    places = ("convolution",)
+
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None):
         super().__init__(irreps_in1, irreps_in2, irreps_out)
         if any(mul != 1 for mul, _ in self.irreps_in2):

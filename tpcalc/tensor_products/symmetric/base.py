@@ -26,6 +26,12 @@ class ManyBody(torch.nn.Module):
     parity = "O(3)"
     devices = ("cpu", "cuda")
     options = ()
+    places = ("many-body",)
+
+    @classmethod
+    def available(cls) -> bool:
+        """Whether this algorithm can run on this machine; compiled ones override it."""
+        return True
 
     def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps | None = None,
                  correlation: int = 3, num_species: int = 1):  # fmt: skip
