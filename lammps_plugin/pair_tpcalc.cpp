@@ -3,6 +3,7 @@
 
 #include "atom.h"
 #include "comm.h"
+#include "domain.h"
 #include "error.h"
 #include "force.h"
 #include "memory.h"
@@ -134,6 +135,7 @@ void PairTPCalc::init_style() {
     error->all(FLERR, "Pair style tpcalc: the neighbor skin is {}, more than five cutoffs of {}; set "
                       "it, e.g. 'neighbor {} bin'", neighbor->skin,
                model->manifest.cutoff * length_scale, length_scale);
+  refuse_small_box();
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // pair hybrid copies the sizes of its styles before pair_coeff, when they are not known yet
   if (force->pair && force->pair != this) {
@@ -141,6 +143,22 @@ void PairTPCalc::init_style() {
     force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
   }
   threads = threads_asked ? threads_asked : threads_per_rank();
+}
+
+// Bricks take ghosts through as many boxes as the cutoff needs; tiles of LAMMPS reach one box far.
+void PairTPCalc::refuse_small_box() const {
+  if (comm->style != Comm::TILED) return;
+  const double cutoff = model->manifest.cutoff * length_scale;
+  const double reach = std::max(comm->cutghostuser, cutoff + neighbor->skin);
+  const double *h = domain->h_inv;  // of a triclinic box the distances of its faces count
+  const double heights[3] = {1.0 / std::sqrt(h[0] * h[0] + h[5] * h[5] + h[4] * h[4]),
+                             1.0 / std::sqrt(h[1] * h[1] + h[3] * h[3]), 1.0 / std::abs(h[2])};
+  for (int k = 0; k < domain->dimension; k++)
+    if (domain->periodicity[k] && reach > heights[k])
+      error->all(FLERR, "Pair style tpcalc: with 'comm_style tiled' the box must be wider than the "
+                        "ghost cutoff {:.6g} (cutoff {:.6g} + skin {:.6g}, or comm_modify cutoff), "
+                        "and it is {:.6g} in {}; use 'comm_style brick', a smaller skin, or "
+                        "'replicate'", reach, cutoff, neighbor->skin, heights[k], "xyz"[k]);
 }
 
 double PairTPCalc::init_one(int i, int j) {

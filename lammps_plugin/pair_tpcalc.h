@@ -59,6 +59,7 @@ class PairTPCalc : public Pair, public tpcalc::HaloPeer {
   int threads_per_rank() const;
   int local_rank() const;
   void describe();
+  void refuse_small_box() const;
   void build_edges();
   void scatter();
   void tally_virial(size_t, double, double, double);

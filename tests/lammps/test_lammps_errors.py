@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase.io import write
 from decks import head, molecule_in_vacuum
-from tpcalc.lammps.run import run_deck
+from tpcalc.lammps.run import command, run_deck
 
 from small import SPECIES, crystal
 
@@ -72,11 +72,8 @@ def bonded(folder):
     (folder / "bonded.data").write_text("\n".join(lines))
 
 
-@pytest.fixture(scope="module")
-def said(exported, tmp_path_factory):
-    """(key -> what LAMMPS said, key -> what it must say), all decks in one foreign process."""
-    folder = tmp_path_factory.mktemp("errors")
-    good = exported()
+def all_cases(good: Path, folder: Path) -> dict[str, tuple[str, str]]:
+    """Name -> (deck, what LAMMPS must say about it; "" for a deck that runs)."""
     deck = head(crystal(), good, folder)
     cases = {f: (deck.replace(str(good), f), text) for f, text in bad_files(good, folder).items()}
     style, last = "pair_style tpcalc", f"pair_coeff * * {good} H C O"
@@ -101,6 +98,11 @@ def said(exported, tmp_path_factory):
     case("exclude", "neigh_modify exclude removes neighbors that the potential counts on",
          end="neigh_modify exclude type 1 2\nrun 0\n")  # fmt: skip
     case("skin", "the neighbor skin is 30, more than five cutoffs", end="neighbor 30 bin\nrun 0\n")
+    case("tiled", "with 'comm_style tiled' the box must be wider than the ghost cutoff 6 (cutoff "
+         "4 + skin 2, or comm_modify cutoff), and it is 3.",
+         end="comm_style tiled\nrun 0\n")  # fmt: skip
+    case("tiled ghosts", "the ghost cutoff 9 (cutoff 4 + skin 0.5, or comm_modify cutoff), and",
+         end="comm_style tiled\ncomm_modify cutoff 9\nneighbor 0.5 bin\nrun 0\n")  # fmt: skip
     case("nan", "Check the structure and the timestep",
          end="set atom 1 x 1.0 y 1.0 z 1.0\nset atom 2 x 1.0 y 1.0 z 1.0\nrun 0\n")  # fmt: skip
     bonded(folder)
@@ -116,25 +118,37 @@ def said(exported, tmp_path_factory):
     )  # fmt: skip
     case("good", "", end="run 0\n")
     assert last in deck
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("in_process.py")), str(folder)],
-        input=json.dumps([text for text, _ in cases.values()]), capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert "RESULT " in done.stdout, done.stderr[-3000:] + done.stdout[-3000:]
-    answers = json.loads(done.stdout.split("RESULT ")[1])
-    return dict(zip(cases, answers)), {key: sentence for key, (_, sentence) in cases.items()}
+    return cases
 
 
-def test_every_error_is_said(said):
-    answers, sentences = said
-    wrong = {
-        key: (sentence, answers[key])
-        for key, sentence in sentences.items()
-        if (sentence not in answers[key]) or bool(sentence) != bool(answers[key])
-    }
-    assert not wrong
-    assert len(answers) > 25
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
+def said(request, exported, tmp_path_factory):
+    """(what each rank said per case, what it must say), all decks in one foreign process a rank."""
+    folder = tmp_path_factory.mktemp("errors")
+    cases = all_cases(exported(), folder)
+    if request.param > 1:
+        del cases["nan"]  # one rank alone finds it and aborts the others, Python included
+    (folder / "decks.json").write_text(json.dumps([text for text, _ in cases.values()]))
+    start = command(request.param)[:-1]  # mpirun -np N, without lmp
+    call = [*start, sys.executable, str(Path(__file__).with_name("in_process.py")), str(folder)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=300)
+    files = [folder / f"said.{rank}.json" for rank in range(request.param)]
+    assert all(f.exists() for f in files), done.stderr[-3000:] + done.stdout[-3000:]
+    ranks = [dict(zip(cases, json.loads(f.read_text()))) for f in files]
+    return ranks, {key: sentence for key, (_, sentence) in cases.items()}
+
+
+def test_every_error_is_said_by_every_rank(said):
+    """`error->all`: no rank is left behind, none crashes, and the next deck runs."""
+    ranks, sentences = said
+    for answers in ranks:
+        wrong = {
+            key: (sentence, answers[key])
+            for key, sentence in sentences.items()
+            if (sentence not in answers[key]) or bool(sentence) != bool(answers[key])
+        }
+        assert not wrong
+        assert len(answers) > 25
 
 
 @pytest.mark.parametrize("what", ["absent.pt", "element", "newton"])
