@@ -63,14 +63,55 @@ def test_runs_are_the_same_on_two_ranks_and_conserve_energy(system, steps, expor
     assert np.abs(results[1] - results[2]).max() < 1e-8
 
 
-def test_short_runs_on_three_and_four_ranks(exported, tmp_path):
-    """Ranks wait busily for each other: four on two cores are slow, so the runs are short."""
-    results, path = [], exported("float64", "cg/fused")
-    for ranks in (1, 3, 4):
-        _, last = trajectory(SYSTEMS["crystal"](), path, tmp_path, ranks, steps=10)
-        results.append(np.array([last[key] for key in ("x", "y", "z", "fx", "fy", "fz")]))
-    assert np.abs(results[0] - results[1]).max() < 1e-10
-    assert np.abs(results[0] - results[2]).max() < 1e-10
+COORDINATES = ("x", "y", "z", "fx", "fy", "fz")
+CUTS = {  # ranks -> who has the five atoms of `far_corner`: 4 and 1, then nobody
+    1: "", 2: "balance 1.0 x 0.25\n", 3: "balance 1.0 x 0.25 0.5\n",
+    4: "balance 1.0 x 0.25 0.5 0.75\n",
+}  # fmt: skip
+ZBL = "".join(
+    f"pair_coeff {i + 1} {j + 1} zbl {(1, 6, 8)[i]} {(1, 6, 8)[j]}\n"
+    for i in range(3)
+    for j in range(i, 3)
+)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "counts"),
+    [(False, (1, 2, 3, 4)), (True, (1, 4))],
+    ids=["tpcalc", "hybrid/overlay with zbl"],
+)
+def test_200_steps_with_empty_ranks_and_one_atom_ranks(
+    overlay, counts, exported, tmp_path, monkeypatch
+):
+    """Positions and forces after 200 NVE steps are those of one rank; energy is conserved."""
+    monkeypatch.setenv("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")  # more ranks than cores: MPICH waits
+    monkeypatch.setenv("MPIR_CVAR_POLLS_BEFORE_YIELD", "10")  # busily; 40 % less time so
+    path = exported("float64", "cg/fused")
+    atoms, results = far_corner(), {}
+    style = "pair_style tpcalc"
+    if overlay:
+        style = f"pair_style hybrid/overlay tpcalc zbl 1.0 2.0\npair_coeff * * tpcalc {path} H C O"
+    for ranks in counts:
+        text = head(atoms, path, tmp_path, style=style)
+        if overlay:
+            text = text.replace(f"pair_coeff * * {path} H C O\n", ZBL)
+        text = (
+            f"processors {ranks} 1 1\n" + text + CUTS[ranks] + FORCES.replace("all 1 ", "all 200 ")
+        )
+        text += "velocity all create 300 4711 mom yes rot yes loop geom\ntimestep 0.0001\n"
+        text += "neigh_modify every 20 delay 0 check no\nfix 1 all nve\n"
+        text += "thermo 50\nthermo_style custom step etotal ke\n"
+        text += "thermo_modify format float %.15g lost error\nrun 200\n"
+        run = run_deck(text, ranks=ranks, folder=tmp_path)
+        table, last = run.thermo[0], read_dump(tmp_path / "all.dump")[-1]
+        assert np.ptp(table["TotEng"]) < 5e-3 * max(table["KinEng"])
+        results[ranks] = np.array([last[key] for key in COORDINATES])
+        if ranks > 1:  # bins of the histogram from the fewest to the most atoms of a rank
+            histogram = run.log.split("Nlocal:")[1].splitlines()[1].split()[1:]
+            assert int(histogram[-1]) == 1
+            assert sum(map(int, histogram)) == ranks
+    for ranks in counts[1:]:
+        assert np.abs(results[ranks] - results[1]).max() < 1e-8
 
 
 def test_hybrid_overlay_on_two_ranks(exported, tmp_path):

@@ -8,11 +8,13 @@ import re
 import tempfile
 from pathlib import Path
 
+import torch
 from ase import Atoms
 
 from tpcalc.bench.compare import choose_variants
 from tpcalc.bench.md import bench_md
 from tpcalc.calculator import TPCalculator
+from tpcalc.errors import InputError
 from tpcalc.export import export_potential
 from tpcalc.lammps.deck import md_deck, write_data
 from tpcalc.lammps.run import LammpsRun, run_deck
@@ -31,11 +33,12 @@ COLUMNS = {
     "us_per_atom_step": "µs/atom/step .1f",
     "ns_per_day": "ns/day .2f",
     "efficiency": "efficiency .2f",
-    "overhead_percent": "LAMMPS % .1f",
+    "overhead_percent": "not model % .1f",
     "communication_percent": "comm. % .1f",
     "rss_MB": "MB/rank .0f",
     "dE_eV_atom": "ΔE to ASE/(eV/atom) .0e",
     "ase_ms_per_step": "ASE ms/step .3f",
+    "against_ase_percent": "over ASE % .1f",
 }
 
 
@@ -58,13 +61,14 @@ def bench_lammps(
         variants: names, None for every exact variant that can run here.
         threads: per rank.
         timestep: fs. skin: Å, the same in ASE.
-        with_ase: also time the ASE calculator (it counts with the same threads only where this
-            process runs torch on as many).
+        with_ase: also time the ASE calculator, with torch as many threads as this process has
+            (`tpcalc bench lammps` sets them to `threads`).
 
     Returns:
         {"rows": ..., "missing": variant -> why not, "settings": ...}. Times are means over the
         steps after 20 warm ones; `overhead_percent` is what a step spends outside the model and
-        its communication; `efficiency` is against the fewest ranks.
+        its communication; `efficiency` is against the first number of ranks; on one rank
+        `against_ase_percent` is how much longer a step takes than the ASE calculator's median.
     """
     loaded = TPCalculator(potential).potential
     names, missing = choose_variants(loaded, variants)
@@ -141,7 +145,9 @@ def _beside_ase(rows, potential, atoms, names, steps, timestep, skin, dtype, wit
         ase = {row["variant"]: row["ms_per_step"] for row in timed["rows"]}
     for row in rows:
         row["dE_eV_atom"] = abs(row["energy_eV"] - energy) / len(atoms)
-        row["ase_ms_per_step"] = ase.get(row["variant"])
+        beside = row["ase_ms_per_step"] = ase.get(row["variant"])
+        if beside and row["ranks"] == 1:
+            row["against_ase_percent"] = 100.0 * (row["ms_per_step"] / beside - 1.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +173,11 @@ def run(args: argparse.Namespace) -> dict:
     from tpcalc.bench.workloads import workload
     from tpcalc.kernels.allocator import retain_freed_memory
 
+    if args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; it must be at least 1")
+    torch.set_num_threads(
+        args.threads
+    )  # of the ASE calculator; LAMMPS gets them by OMP_NUM_THREADS
     retain_freed_memory()  # as the pair style does
     atoms, rows, missing, settings = workload(args.system), [], {}, {}
     for label, path in labelled(args.potentials).items():

@@ -5,6 +5,7 @@
 Everything in `models/NAME/README.md` comes from the manifest inside
 `models/NAME/potential.safetensors`; `models/NAME/predictions.json` holds energies and forces of
 the structure and of moved copies of it, float64, by the function's reference algorithm.
+`models/NAME/properties.md`, where it exists, is carried into the card as it is.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ def card_text(potential: Any, folder: Path, size: int) -> str:
         f"{config['lmax']}, stored in {manifest['dtype']}.",
         "## Accuracy",
         accuracy_table(accuracy_rows(manifest)),
+        *_properties(folder),
         "## How it was made",
         f"```sh\n{command(folder, training['config'])}\n```",
         _budget(training),
@@ -146,6 +148,12 @@ def card_text(potential: Any, folder: Path, size: int) -> str:
     if manifest.get("certificates"):
         parts += ["## Certificate", _certificate(manifest["certificates"])]
     return "\n\n".join(parts) + "\n"
+
+
+def _properties(folder: Path) -> list[str]:
+    """What scripts measured with the potential (`examples/lammps/*.py`), where they have run."""
+    path = folder / "properties.md"
+    return [path.read_text(encoding="utf-8").strip()] if path.is_file() else []
 
 
 def _budget(training: dict) -> str:
