@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from e3nn.o3 import Irreps
 
+from tpcalc.bench.turns import Clock, in_turns
 from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
-from tpcalc.progress import progress
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 from tpcalc.tensor_products import convolution, parse_variant
@@ -94,19 +92,15 @@ def bench_layer(
                         ("threads", threads), ("repeat", repeat)):  # fmt: skip
         if value < 1:
             raise InputError(f"{name} {value}; at least 1 is needed")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with Clock(threads) as clock:
         layers = _layers(variants, lmax, channels, paths, DTYPE_NAMES[dtype])
         jobs = _jobs(layers, nodes, edges, DTYPE_NAMES[dtype])
-        times = _in_turns(jobs, repeat, time.process_time if threads == 1 else time.perf_counter)
-    finally:
-        torch.set_num_threads(before)
+        times = in_turns(jobs, repeat, clock.now, "layer")
     return {
         "lmax": lmax, "channels": channels, "edges": edges, "nodes": nodes, "paths": paths,
         "num_paths": len(next(iter(layers.values())).tensor_product.paths), "dtype": dtype,
         "threads": threads, "repeat": repeat,
-        "clock": "process CPU time" if threads == 1 else "wall time",
+        "clock": clock.name,
         "variants": _rows(layers, jobs, times),
     }  # fmt: skip
 
@@ -152,22 +146,6 @@ def _jobs(layers: dict, nodes: int, edges: int, dtype) -> dict[tuple[str, str], 
 
         jobs[name, "forward"], jobs[name, "both"] = forward, both
     return jobs
-
-
-def _in_turns(jobs: dict, repeat: int, clock: Callable) -> dict[tuple[str, str], list[float]]:
-    """Seconds of each timed call, the jobs one after the other in every round."""
-    times = {key: [] for key in jobs}
-    warm_up = 3  # torch's profiling executor compiles in the second call
-    gc.collect()
-    with progress(repeat + warm_up, "layer", "round") as bar:
-        for n in range(repeat + warm_up):
-            for key, job in jobs.items():
-                start = clock()
-                job()
-                if n >= warm_up:
-                    times[key].append(clock() - start)
-            bar.update()
-    return times
 
 
 def _rows(layers: dict, jobs: dict, times: dict) -> list[dict]:

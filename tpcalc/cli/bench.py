@@ -13,6 +13,7 @@ KINDS = {
     "md": "molecular dynamics per variant",
     "relax": "relaxations per variant",
     "layer": "one tensor product or convolution per variant",
+    "step": "a whole step of a network: energy and forces, or training",
     "microbenchmark": "the published microbenchmarks: SISO, SIMO, MIMO, interaction, many-body",
     "lammps": "the exported potential in LAMMPS, per variant and number of ranks",
     "imported": "an imported potential against the original in its own package",

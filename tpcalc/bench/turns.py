@@ -1,0 +1,51 @@
+"""Jobs timed in turn in one process, so that what disturbs the machine disturbs all of them."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+import torch
+
+from tpcalc.progress import progress
+
+
+class Clock:
+    """What a run with this many threads is timed by; sets and restores torch's threads.
+
+    One thread: CPU time of the process (others on the machine do not count); more: wall time.
+    """
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self.now = time.process_time if threads == 1 else time.perf_counter
+        self.name = "process CPU time" if threads == 1 else "wall time"
+
+    def __enter__(self) -> Clock:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        return self
+
+    def __exit__(self, *_) -> None:
+        torch.set_num_threads(self._before)
+
+
+def in_turns(
+    jobs: dict, repeat: int, clock: Callable[[], float], title: str, warm_up: int = 3
+) -> dict:
+    """Seconds of each timed call, the jobs one after the other in every round.
+
+    `warm_up` rounds are not timed: torch's profiling executor compiles in the second call.
+    """
+    times = {key: [] for key in jobs}
+    gc.collect()
+    with progress(repeat + warm_up, title, "round") as bar:
+        for n in range(repeat + warm_up):
+            for key, job in jobs.items():
+                start = clock()
+                job()
+                if n >= warm_up:
+                    times[key].append(clock() - start)
+            bar.update()
+    return times
