@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--channels", type=int, default=64, help="per degree (default 64)")
     add("--layers", type=int, default=3, help="convolutions (default 3)")
     add("--training", action="store_true",
-        help="a training step with force loss: weight gradients of a sum of squared forces")  # fmt: skip
+        help="a training step with force loss: the gradients of all weights")  # fmt: skip
     add("--mode", choices=("torchscript", "eager"), default="torchscript",
         help="of energy and forces; training is eager (default torchscript)")  # fmt: skip
     add("--threads", type=int, default=1, help="default 1")
