@@ -17,6 +17,7 @@ from tpcalc.export import scripted
 from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.potential import Potential
 from tpcalc.storage import as_dtype, load_potential
+from tpcalc.tensor_products.symmetric.base import fold_products
 
 MODES = ("eager", "torchscript")
 
@@ -198,6 +199,7 @@ def _open(potential, variant: str | None, device, dtype: torch.dtype) -> Potenti
         return load_potential(potential, variant, dtype, device)
     own = copy.deepcopy(potential).to(device)  # swap() and dtype must not reach the caller's
     own = own.set_dtype(dtype).eval().requires_grad_(False)
+    fold_products(own)
     return own if variant is None else own.swap(variant)
 
 

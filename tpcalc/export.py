@@ -22,6 +22,7 @@ from tpcalc.kernels.ops import load_ops
 from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.potential import Potential
 from tpcalc.storage import DTYPE_NAMES
+from tpcalc.tensor_products.symmetric.base import fold_products
 
 FORMAT = "tpcalc-torchscript-1"
 
@@ -33,6 +34,7 @@ def scripted(potential: Potential) -> torch.jit.ScriptModule:
     gradients. The signature is that of `Potential.forward`.
     """
     frozen = copy.deepcopy(potential).eval().requires_grad_(False)
+    fold_products(frozen)
     with warnings.catch_warnings():  # torch deprecates TorchScript; the exporter is our seam
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.freeze(torch.jit.script(frozen))

@@ -23,6 +23,7 @@ import torch
 from tpcalc.errors import InputError, check_name, did_you_mean
 from tpcalc.potential import Potential, build_potential
 from tpcalc.tensor_products import default_variant
+from tpcalc.tensor_products.symmetric.base import fold_products
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 4 * 2**30
@@ -135,7 +136,9 @@ def load_potential(
     potential.load_state_dict(tensors)
     potential.set_dtype(as_dtype(dtype if dtype is not None else manifest["dtype"]))
     potential.manifest = manifest
-    return potential.to(device).eval().requires_grad_(False)
+    potential = potential.to(device).eval().requires_grad_(False)
+    fold_products(potential)
+    return potential
 
 
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:

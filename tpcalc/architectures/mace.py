@@ -98,7 +98,7 @@ class Mace(torch.nn.Module):
         radial_transform: "none" or "agnesi".
         pair_repulsion: "none" or "zbl".
         cutoff_at: "basis" (radial functions) or "weights" (path weights) carry the cutoff.
-        many_body: variant of the symmetric product.
+        many_body: variant of the symmetric product; None takes the fastest that can run here.
         tensor_product_options: passed to every convolution.
     """
 
@@ -112,7 +112,7 @@ class Mace(torch.nn.Module):
                  first_block: str = "plain", block: str = "residual",
                  normalization: str = "count", radial_transform: str = "none",
                  pair_repulsion: str = "none", cutoff_at: str = "basis",
-                 many_body: str = "cg/polynomial",
+                 many_body: str | None = None,
                  tensor_product_options: dict | None = None):  # fmt: skip
         super().__init__()
         register_halo_exchange()
@@ -129,6 +129,7 @@ class Mace(torch.nn.Module):
         self.channels: int = hidden[0].mul
         self.irreps_edge = Irreps.spherical_harmonics(lmax)
         self.target = Irreps([(self.channels, ir) for _, ir in self.irreps_edge])
+        many_body = many_body or products.default_many_body("cg")
         embedding = torch.randn(self.num_species, self.channels, dtype=torch.float64)
         self.embedding = torch.nn.Parameter(embedding)
         self.radial_basis = TransformedBessel(cutoff, num_basis)

@@ -49,10 +49,11 @@ def units() -> list[Unit]:
     )  # fmt: skip
     sets = VECTOR_FLAGS if platform.machine() in ("x86_64", "AMD64") else ("baseline",)
     kernels = [
-        Unit(f"conv_{isa}", SOURCES / "conv_kernels.cpp", (
+        Unit(f"{op}_{isa}", SOURCES / f"{op}_kernels.cpp", (
             *COMMON, "-O3", f"-DTPCALC_ISA={isa}", f"-DTPCALC_VECTOR_BYTES={VECTOR_FLAGS[isa][0]}",
             *VECTOR_FLAGS[isa][1],
         ))
+        for op in ("conv", "poly")
         for isa in sets
     ]  # fmt: skip
     bindings = [Unit(n, SOURCES / f"{n}.cpp", binding) for n in ("conv_op", "conv_plan")]

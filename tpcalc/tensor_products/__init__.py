@@ -53,6 +53,8 @@ MANY_BODY = {
     "gaunt/grid": "symmetric.gaunt:GauntSymmetricGrid",
     "gaunt/fourier": "symmetric.gaunt:GauntSymmetricFourier",
 }
+# many-body algorithms from fastest to slowest, as `tpcalc bench microbenchmark` finds them
+MANY_BODY_PREFERRED = ("fused", "polynomial", "grid", "u_tensor", "reference")
 
 
 def parse_variant(variant: str) -> tuple[str, dict]:
@@ -154,6 +156,21 @@ def many_body(
     for option in options:
         check_name(f"option of {variant}", option, cls.options)
     return cls(irreps_in, irreps_out, correlation, num_species, **options)
+
+
+def default_many_body(function: str) -> str:
+    """The many-body algorithm that runs where none is named: the first of its function in
+    `MANY_BODY_PREFERRED` that can run here.
+
+    Raises:
+        InputError: the function has no many-body product.
+    """
+    check_name("many-body function", function, {name.split("/")[0] for name in MANY_BODY})
+    for algorithm in MANY_BODY_PREFERRED:
+        name = f"{function}/{algorithm}"
+        if name in MANY_BODY and many_body_class(name).available():
+            return name
+    return f"{function}/reference"
 
 
 def many_body_class(variant: str) -> type[ManyBody]:

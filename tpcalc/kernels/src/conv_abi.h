@@ -73,21 +73,6 @@ struct DoubleBackward {
   int64_t h_dim, y_dim, w_dim, out_dim;
 };
 
-// Polynomials of the features of a node: monomial k = monomial prefix[k] (1 if -1) * x[last[k]];
-// terms are sorted by output, monomials with one prefix follow one another
-struct PolyTable {
-  const int32_t *prefix, *last, *term_monomial, *term_out;
-  int32_t num_monomials, num_terms, d_in, d_out;
-};
-
-struct Poly {
-  const int64_t* species;          // [nodes] or null: all of kind 0
-  int64_t nodes, kinds, channels;
-  const void *x, *coef, *g;        // [nodes, d_in, C], [kinds, terms, C], [nodes, d_out, C]
-  const void *tx, *tcoef;          // tangents of gx and gcoef, for second derivatives
-  void *out, *gx, *gcoef;          // as g, x and coef
-};
-
 struct Shape {                     // a compiled (d1, d3, mask of M)
   int32_t d1, d3;
   uint64_t mask;
@@ -100,7 +85,6 @@ struct Kernels {
   void (*forward[2])(const Plan&, const Graph&, const Forward&);         // [float, double]
   void (*backward[2])(const Plan&, const Graph&, const Backward&);
   void (*double_backward[2])(const Plan&, const Graph&, const DoubleBackward&);
-  void (*poly[2])(const PolyTable&, const Poly&, int order, int64_t begin, int64_t end);
   // out [n, w_dim] = the derivative of the given order of the weights at n lengths
   void (*radial[2])(const Radial&, int64_t n, int order, int64_t w_dim, void* out);
 };

@@ -1,7 +1,6 @@
 // Compiled once per instruction set: -DTPCALC_ISA=avx512 -DTPCALC_VECTOR_BYTES=64 and its -m flags.
 #include "double_backward.h"
 #include "forward.h"
-#include "poly.h"
 
 #define TPCALC_JOIN_(a, b) a##b
 #define TPCALC_JOIN(a, b) TPCALC_JOIN_(a, b)
@@ -17,7 +16,6 @@ const Kernels& TPCALC_JOIN(kernels_, TPCALC_ISA)() {
       {forward<float>, forward<double>},
       {backward<float>, backward<double>},
       {double_backward<float>, double_backward<double>},
-      {poly<float>, poly<double>},
       {radial_values<float>, radial_values<double>},
   };
   return kernels;

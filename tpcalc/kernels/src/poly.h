@@ -1,9 +1,10 @@
 // Polynomials in the features of a node, channel by channel: out[o] = sum_t coef[t] monomial(t).
 // A monomial is its prefix (a shorter monomial, or 1) times one component of x. All numbers here
 // are vectors over channels; coefficients and their gradients of one block of channels are kept
-// side by side, so that blocks can be given to threads.
+// side by side.
 #pragma once
-#include "shapes.h"
+#include "poly_abi.h"
+#include "trees.h"
 
 namespace tpcalc {
 namespace TPCALC_ISA {
@@ -16,109 +17,142 @@ template <class T> struct Pair {
   TPCALC_INLINE Pair operator+(const Pair& o) const { return {a + o.a, b + o.b}; }
 };
 
-// rows of [rows, channels], channels c .. c + n, <-> rows of pairs; missing channels are zero
-template <class T> void gather(const T* from, int64_t rows, int64_t channels, int n, T* to) {
-  constexpr int W = poly_lanes<T>;
+// rows of [rows, channels], channels c .. c + n, <-> rows of W; missing channels are zero
+template <class T, int W>
+void gather(const T* from, int64_t rows, int64_t channels, int n, T* to) {
   for (int64_t r = 0; r < rows; r++, from += channels, to += W) {
     if (n == W) {
-      store<T>(to, load<T>(from));
-      store<T>(to + W / 2, load<T>(from + W / 2));
+      TPCALC_UNROLL for (int i = 0; i < W; i += lanes<T>) store<T>(to + i, load<T>(from + i));
     } else {
       std::copy_n(from, n, to);
       std::fill_n(to + n, W - n, T(0));
     }
   }
 }
-template <class T> void scatter(const T* from, int64_t rows, int64_t channels, int n, T* to) {
-  constexpr int W = poly_lanes<T>;
+template <class T, int W>
+void scatter(const T* from, int64_t rows, int64_t channels, int n, T* to) {
   for (int64_t r = 0; r < rows; r++, from += W, to += channels) {
     if (n == W) {
-      store<T>(to, load<T>(from));
-      store<T>(to + W / 2, load<T>(from + W / 2));
+      TPCALC_UNROLL for (int i = 0; i < W; i += lanes<T>) store<T>(to + i, load<T>(from + i));
     } else {
       std::copy_n(from, n, to);
     }
   }
 }
 
-template <class T> class PolyBlock {
+// One block of W channels. Nodes come in runs of one species, whose coefficients are packed once.
+template <class T, int W> class PolyRows {
  public:
-  PolyBlock(const PolyTable& table, const Poly& poly)
-      : t_(table), p_(poly), x_(vectors(t_.d_in)), m_(vectors(t_.num_monomials)),
-        gm_(vectors(t_.num_monomials)), gx_(vectors(t_.d_in)), g_(vectors(t_.d_out)),
-        tx_(vectors(poly.tx ? t_.d_in : 0)), dm_(vectors(poly.tx ? t_.num_monomials : 0)),
-        gdm_(vectors(poly.tx ? t_.num_monomials : 0)), a_(vectors(t_.num_terms * poly.kinds)),
-        ta_(vectors(poly.tx ? t_.num_terms * poly.kinds : 0)),
-        ga_(vectors(poly.gcoef ? t_.num_terms * poly.kinds : 0)) {}
+  PolyRows(const PolyTable& table, const Poly& poly)
+      : t_(table), p_(poly), x_(vectors(t_.d_in)), gx_(vectors(t_.d_in)), g_(vectors(t_.d_out)),
+        a_(vectors(t_.num_terms)), ta_(vectors(poly.tx ? t_.num_terms : 0)),
+        ga_(vectors(poly.gcoef ? t_.num_terms : 0)) {}
 
-  // channels c .. c + n of every node
-  void forward(int64_t c, int n) {
-    pack(p_.coef, c, n, a_);
-    for (int64_t i = 0; i < p_.nodes; i++) {
-      monomials(i, c, n);
-      evaluate(coef(a_, i), m_.data(), false);
-      write(p_.out, g_, t_.d_out, i, c, n);
+ protected:
+  // one(node) for each of the nodes [begin, end) in the order of species
+  template <class F> void each_node(int64_t c, int n, int64_t begin, int64_t end, const F& one) {
+    for (int64_t i = begin; i < end;) {
+      const int64_t kind = kind_of(i);
+      pack(p_.coef, kind, c, n, a_);
+      if (p_.tx) pack(p_.tcoef, kind, c, n, ta_);
+      std::fill_n(ga_.data(), ga_.size(), T(0));
+      for (; i < end && kind_of(i) == kind; i++) one(p_.order ? p_.order[i] : i);
+      if (p_.gcoef)
+        scatter<T, W>(ga_.data(), t_.num_terms, p_.channels, n,
+                      static_cast<T*>(p_.gcoef) + kind * t_.num_terms * p_.channels + c);
     }
   }
+  static int64_t vectors(int64_t n) { return n * W; }
+  void read(const void* from, Buffer<T>& to, int rows, int64_t node, int64_t c, int n) {
+    gather<T, W>(static_cast<const T*>(from) + node * rows * p_.channels + c, rows, p_.channels,
+                 n, to.data());
+  }
+  void write(void* to, Buffer<T>& from, int rows, int64_t node, int64_t c, int n) {
+    scatter<T, W>(from.data(), rows, p_.channels, n,
+                  static_cast<T*>(to) + node * rows * p_.channels + c);
+  }
 
-  void backward(int64_t c, int n) {
-    pack(p_.coef, c, n, a_);
-    std::fill_n(ga_.data(), ga_.size(), T(0));
-    for (int64_t i = 0; i < p_.nodes; i++) {
+  const PolyTable& t_;
+  const Poly& p_;
+  Buffer<T> x_, gx_, g_, a_, ta_, ga_;
+
+ private:
+  int64_t kind_of(int64_t i) const {
+    return p_.species ? p_.species[p_.order ? p_.order[i] : i] : 0;
+  }
+  void pack(const void* from, int64_t kind, int64_t c, int n, Buffer<T>& to) {
+    gather<T, W>(static_cast<const T*>(from) + kind * t_.num_terms * p_.channels + c,
+                 t_.num_terms, p_.channels, n, to.data());
+  }
+};
+
+// Any table: monomials are made one after another
+template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
+  using Base = PolyRows<T, poly_lanes<T>>;
+  using Base::a_, Base::ta_, Base::ga_, Base::x_, Base::gx_, Base::g_, Base::t_, Base::p_;
+  using Base::each_node, Base::read, Base::write, Base::vectors;
+
+ public:
+  PolyBlock(const PolyTable& table, const Poly& poly)
+      : Base(table, poly), m_(vectors(t_.num_monomials)), gm_(vectors(t_.num_monomials)),
+        tx_(vectors(poly.tx ? t_.d_in : 0)), dm_(vectors(poly.tx ? t_.num_monomials : 0)),
+        gdm_(vectors(poly.tx ? t_.num_monomials : 0)) {}
+
+  void run(int order, int64_t c, int n, int64_t begin, int64_t end) {
+    each_node(c, n, begin, end, [&](int64_t i) {
       monomials(i, c, n);
-      read(p_.g, g_, t_.d_out, i, c, n);
-      std::fill_n(gm_.data(), gm_.size(), T(0));
-      std::fill_n(gx_.data(), gx_.size(), T(0));
-      const T* a = coef(a_, i);
+      if (order == 0) forward(i, c, n);
+      if (order == 1) backward(i, c, n);
+      if (order == 2) double_backward(i, c, n);
+    });
+  }
+
+ private:
+  void forward(int64_t i, int64_t c, int n) {
+    evaluate(a_.data(), m_.data(), false);
+    write(p_.out, g_, t_.d_out, i, c, n);
+  }
+
+  void backward(int64_t i, int64_t c, int n) {
+    read(p_.g, g_, t_.d_out, i, c, n);
+    std::fill_n(gm_.data(), gm_.size(), T(0));
+    std::fill_n(gx_.data(), gx_.size(), T(0));
+    const T* a = a_.data();
+    for (int t = 0; t < t_.num_terms; t++)
+      add(gm_.data(), t_.term_monomial[t], get(a, t) * get(g_.data(), t_.term_out[t]));
+    if (p_.gcoef)
       for (int t = 0; t < t_.num_terms; t++)
-        add(gm_.data(), t_.term_monomial[t], get(a, t) * get(g_.data(), t_.term_out[t]));
-      if (p_.gcoef) {
-        T* ga = coef(ga_, i);
-        for (int t = 0; t < t_.num_terms; t++)
-          add(ga, t, get(m_.data(), t_.term_monomial[t]) * get(g_.data(), t_.term_out[t]));
-      }
-      back_through(gm_.data(), m_.data(), nullptr);
-      write(p_.gx, gx_, t_.d_in, i, c, n);
-    }
-    if (p_.gcoef) unpack(ga_, p_.gcoef, c, n);
+        add(ga_.data(), t, get(m_.data(), t_.term_monomial[t]) * get(g_.data(), t_.term_out[t]));
+    back_through(gm_.data(), m_.data(), nullptr);
+    write(p_.gx, gx_, t_.d_in, i, c, n);
   }
 
   // For tangents (tx, tcoef) of (gx, gcoef): gradients of sum_t g (coef dm + tcoef m), with dm
   // the change of the monomials along tx
-  void double_backward(int64_t c, int n) {
-    pack(p_.coef, c, n, a_);
-    pack(p_.tcoef, c, n, ta_);
-    std::fill_n(ga_.data(), ga_.size(), T(0));
-    for (int64_t i = 0; i < p_.nodes; i++) {
-      monomials(i, c, n);
-      read(p_.tx, tx_, t_.d_in, i, c, n);
-      changes();
-      const T *a = coef(a_, i), *ta = coef(ta_, i);
-      evaluate(a, dm_.data(), false);
-      evaluate(ta, m_.data(), true);
-      write(p_.out, g_, t_.d_out, i, c, n);
-      read(p_.g, g_, t_.d_out, i, c, n);
-      std::fill_n(gm_.data(), gm_.size(), T(0));
-      std::fill_n(gdm_.data(), gdm_.size(), T(0));
-      std::fill_n(gx_.data(), gx_.size(), T(0));
-      T* ga = coef(ga_, i);
-      for (int t = 0; t < t_.num_terms; t++) {
-        const int m = t_.term_monomial[t];
-        const Pair<T> g = get(g_.data(), t_.term_out[t]);
-        add(gm_.data(), m, get(ta, t) * g);
-        add(gdm_.data(), m, get(a, t) * g);
-        add(ga, t, get(dm_.data(), m) * g);
-      }
-      back_through(gdm_.data(), dm_.data(), gm_.data());
-      back_through(gm_.data(), m_.data(), nullptr);
-      write(p_.gx, gx_, t_.d_in, i, c, n);
+  void double_backward(int64_t i, int64_t c, int n) {
+    read(p_.tx, tx_, t_.d_in, i, c, n);
+    changes();
+    const T *a = a_.data(), *ta = ta_.data();
+    evaluate(a, dm_.data(), false);
+    evaluate(ta, m_.data(), true);
+    write(p_.out, g_, t_.d_out, i, c, n);
+    read(p_.g, g_, t_.d_out, i, c, n);
+    std::fill_n(gm_.data(), gm_.size(), T(0));
+    std::fill_n(gdm_.data(), gdm_.size(), T(0));
+    std::fill_n(gx_.data(), gx_.size(), T(0));
+    for (int t = 0; t < t_.num_terms; t++) {
+      const int m = t_.term_monomial[t];
+      const Pair<T> g = get(g_.data(), t_.term_out[t]);
+      add(gm_.data(), m, get(ta, t) * g);
+      add(gdm_.data(), m, get(a, t) * g);
+      add(ga_.data(), t, get(dm_.data(), m) * g);
     }
-    unpack(ga_, p_.gcoef, c, n);
+    back_through(gdm_.data(), dm_.data(), gm_.data());
+    back_through(gm_.data(), m_.data(), nullptr);
+    write(p_.gx, gx_, t_.d_in, i, c, n);
   }
 
- private:
   static constexpr int W = poly_lanes<T>;
-  static int64_t vectors(int64_t n) { return n * W; }
   static TPCALC_INLINE Pair<T> get(const T* p, int64_t i) {
     return {load<T>(p + i * W), load<T>(p + i * W + W / 2)};
   }
@@ -127,24 +161,6 @@ template <class T> class PolyBlock {
     store<T>(p + i * W + W / 2, v.b);
   }
   static TPCALC_INLINE void add(T* p, int64_t i, const Pair<T>& v) { set(p, i, get(p, i) + v); }
-
-  T* coef(Buffer<T>& b, int64_t node) {
-    return b.data() + (p_.species ? p_.species[node] : 0) * int64_t(t_.num_terms) * W;
-  }
-  void pack(const void* from, int64_t c, int n, Buffer<T>& to) {
-    gather(static_cast<const T*>(from) + c, t_.num_terms * p_.kinds, p_.channels, n, to.data());
-  }
-  void unpack(Buffer<T>& from, void* to, int64_t c, int n) {
-    scatter(from.data(), t_.num_terms * p_.kinds, p_.channels, n, static_cast<T*>(to) + c);
-  }
-  void read(const void* from, Buffer<T>& to, int rows, int64_t node, int64_t c, int n) {
-    gather(static_cast<const T*>(from) + node * rows * p_.channels + c, rows, p_.channels, n,
-           to.data());
-  }
-  void write(void* to, Buffer<T>& from, int rows, int64_t node, int64_t c, int n) {
-    scatter(from.data(), rows, p_.channels, n,
-            static_cast<T*>(to) + node * rows * p_.channels + c);
-  }
 
   void monomials(int64_t node, int64_t c, int n) {
     read(p_.x, x_, t_.d_in, node, c, n);
@@ -203,21 +219,65 @@ template <class T> class PolyBlock {
     }
   }
 
-  const PolyTable& t_;
-  const Poly& p_;
-  Buffer<T> x_, m_, gm_, gx_, g_, tx_, dm_, gdm_, a_, ta_, ga_;
+  Buffer<T> m_, gm_, tx_, dm_, gdm_;
 };
 
-// order 0: values, 1: first, 2: second derivatives, for channels [begin, end)
-template <class T>
-void poly(const PolyTable& table, const Poly& poly, int order, int64_t begin, int64_t end) {
-  PolyBlock<T> block(table, poly);
-  for (int64_t c = begin; c < end; c += poly_lanes<T>) {
-    const int n = static_cast<int>(std::min<int64_t>(poly_lanes<T>, end - c));
-    if (order == 0) block.forward(c, n);
-    if (order == 1) block.backward(c, n);
-    if (order == 2) block.double_backward(c, n);
+// Tables whose outputs all are compiled trees: values and first derivatives
+template <class T> class TreeBlock : PolyRows<T, lanes<T>> {
+  using Base = PolyRows<T, lanes<T>>;
+  using Base::a_, Base::ga_, Base::x_, Base::gx_, Base::g_, Base::t_, Base::p_;
+  using Base::each_node, Base::read, Base::write;
+
+ public:
+  TreeBlock(const PolyTable& table, const Poly& poly)
+      : Base(table, poly), code_(poly.gcoef ? tree_code<T, true>() : tree_code<T, false>()) {}
+
+  void run(int order, int64_t c, int n, int64_t begin, int64_t end) {
+    each_node(c, n, begin, end, [&](int64_t i) {
+      read(p_.x, x_, t_.d_in, i, c, n);
+      if (order == 0) forward(i, c, n);
+      else backward(i, c, n);
+    });
   }
+
+ private:
+  static constexpr int L = lanes<T>;
+  void forward(int64_t i, int64_t c, int n) {
+    for (int o = 0; o < t_.d_out; o++)
+      store<T>(g_.data() + o * L,
+               code_[t_.tree[o]].forward(a_.data() + t_.tree_first[o] * L, x_.data()));
+    write(p_.out, g_, t_.d_out, i, c, n);
+  }
+  void backward(int64_t i, int64_t c, int n) {
+    read(p_.g, g_, t_.d_out, i, c, n);
+    std::fill_n(gx_.data(), gx_.size(), T(0));
+    for (int o = 0; o < t_.d_out; o++) {
+      const int first = t_.tree_first[o] * L;
+      code_[t_.tree[o]].backward(a_.data() + first, x_.data(), load<T>(g_.data() + o * L),
+                                 gx_.data(), p_.gcoef ? ga_.data() + first : nullptr);
+    }
+    write(p_.gx, gx_, t_.d_in, i, c, n);
+  }
+
+  const TreeCode<T>* code_;
+};
+
+template <class Block, int W>
+void poly_blocks(const PolyTable& table, const Poly& poly, int order, const PolyPart& part) {
+  Block block(table, poly);
+  for (int64_t c = part.channel; c < part.channel_end; c += W) {
+    const int n = static_cast<int>(std::min<int64_t>(W, part.channel_end - c));
+    block.run(order, c, n, part.node, part.node_end);
+  }
+}
+
+// order 0: values, 1: first, 2: second derivatives
+template <class T>
+void poly(const PolyTable& table, const Poly& poly, int order, const PolyPart& part) {
+  if (table.tree && order < 2)
+    poly_blocks<TreeBlock<T>, lanes<T>>(table, poly, order, part);
+  else
+    poly_blocks<PolyBlock<T>, poly_lanes<T>>(table, poly, order, part);
 }
 
 }  // namespace TPCALC_ISA

@@ -1,8 +1,10 @@
 // tpcalc::poly: symmetric contraction as a polynomial, with first and second derivatives.
 #pragma once
+#include <numeric>
 #include <tuple>
 
 #include "conv_autograd.h"
+#include "poly_trees.h"
 
 namespace tpcalc {
 namespace {
@@ -10,10 +12,22 @@ namespace {
 using Two = std::tuple<Tensor, Tensor>;
 #define POLY_TABLES const Tensor &species, const Tensor &monomials, const Tensor &terms
 
+// The kernels of the instruction set that the convolution uses
+inline const PolyKernels& poly_kernels() {
+#if defined(__x86_64__)
+  const int32_t bytes = widest_kernels().vector_bytes;
+  if (bytes == 64) return poly_kernels_avx512();
+  if (bytes == 32) return poly_kernels_avx2();
+#endif
+  return poly_kernels_baseline();
+}
+
 // Checked and contiguous arguments
 struct PolyInputs {
   Tensor x, coef, species, monomials, terms;
   PolyTable table;
+  std::vector<int32_t> trees;
+  std::vector<int64_t> order;
 
   PolyInputs(const Tensor& x_, const Tensor& coef_, const Tensor& species_,
              const Tensor& monomials_, const Tensor& terms_, int64_t d_out)
@@ -36,9 +50,12 @@ struct PolyInputs {
     const auto num_m = static_cast<int32_t>(monomials.size(1));
     const auto num_t = static_cast<int32_t>(terms.size(1));
     table = {m, m + num_m, t, t + num_t, num_m, num_t, static_cast<int32_t>(x.size(1)),
-             static_cast<int32_t>(d_out)};
+             static_cast<int32_t>(d_out), nullptr, nullptr};
     check_table();
     check_species();
+    trees = match_trees(table);
+    if (!trees.empty()) table.tree = trees.data(), table.tree_first = trees.data() + d_out;
+    sort_nodes();
   }
 
   void check_table() const {
@@ -65,21 +82,38 @@ struct PolyInputs {
       TORCH_CHECK_INDEX(z[i] >= 0 && z[i] < coef.size(0), "tpcalc::poly: species ", z[i],
                         " of node ", i, "; there are coefficients of ", coef.size(0));
   }
+  // Nodes of one species follow one another, so that their coefficients stay in the cache
+  void sort_nodes() {
+    const int64_t* z = species.data_ptr<int64_t>();
+    if (std::is_sorted(z, z + species.numel())) return;
+    order.resize(species.numel());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return z[a] < z[b]; });
+  }
   Poly poly() const {
     Poly p{};
     p.species = species.numel() ? species.data_ptr<int64_t>() : nullptr;
+    p.order = order.empty() ? nullptr : order.data();
     p.nodes = x.size(0), p.kinds = coef.size(0), p.channels = x.size(2);
     p.x = x.data_ptr(), p.coef = coef.data_ptr();
     return p;
   }
-  // Threads take blocks of channels: nothing is written by two of them
-  void run(const Poly& p, int order) const {
-    const Kernels& k = widest_kernels();
-    const int64_t lanes = 2 * k.vector_bytes / x.element_size();
+  // Threads take blocks of channels, and parts of the nodes where they do not add to gradients
+  // of coefficients: nothing is written by two of them
+  void run(const Poly& p, int order_of_derivative) const {
+    const PolyKernels& k = poly_kernels();
+    const bool by_tree = table.tree && order_of_derivative < 2;
+    const int64_t lanes = (by_tree ? 1 : 2) * k.vector_bytes / x.element_size();
     const int64_t blocks = (p.channels + lanes - 1) / lanes;
+    const int64_t parts = p.gcoef ? 1 : at::get_num_threads();
     const auto kernel = k.poly[x.scalar_type() == at::kDouble];
-    at::parallel_for(0, blocks, 1, [&](int64_t a, int64_t b) {
-      kernel(table, p, order, a * lanes, std::min(b * lanes, p.channels));
+    at::parallel_for(0, blocks * parts, 1, [&](int64_t first, int64_t last) {
+      for (int64_t item = first; item < last; item++) {
+        const int64_t block = item / parts, part = item % parts;
+        kernel(table, p, order_of_derivative,
+               {block * lanes, std::min((block + 1) * lanes, p.channels), p.nodes * part / parts,
+                p.nodes * (part + 1) / parts});
+      }
     });
   }
 };
@@ -99,7 +133,7 @@ Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES,
   const PolyInputs in(x, coef, species, monomials, terms, g_.size(1));
   const Tensor g = g_.contiguous();
   Tensor gx = at::empty_like(in.x);
-  Tensor gcoef = need_coef ? at::empty_like(in.coef) : at::empty({0}, coef.options());
+  Tensor gcoef = need_coef ? at::zeros_like(in.coef) : at::empty({0}, coef.options());
   Poly p = in.poly();
   p.g = g.data_ptr(), p.gx = gx.data_ptr();
   p.gcoef = need_coef ? gcoef.data_ptr() : nullptr;
@@ -114,7 +148,7 @@ inline std::array<Tensor, 3> poly_double_bwd(const Tensor& g_, const Tensor& x,
   const Tensor g = g_.contiguous();
   const Tensor dx = tx.defined() ? tx.contiguous() : at::zeros_like(in.x);
   const Tensor dcoef = tcoef.defined() ? tcoef.contiguous() : at::zeros_like(in.coef);
-  Tensor rg = at::empty_like(g), rx = at::empty_like(in.x), rcoef = at::empty_like(in.coef);
+  Tensor rg = at::empty_like(g), rx = at::empty_like(in.x), rcoef = at::zeros_like(in.coef);
   Poly p = in.poly();
   p.g = g.data_ptr(), p.tx = dx.data_ptr(), p.tcoef = dcoef.data_ptr();
   p.out = rg.data_ptr(), p.gx = rx.data_ptr(), p.gcoef = rcoef.data_ptr();

@@ -55,3 +55,14 @@ class ManyBody(torch.nn.Module):
         self.num_species = num_species
         self.d_in = sum(ir.dim for _, ir in self.irreps_in)
         self.d_out = sum(ir.dim for _, ir in self.irreps_out)
+
+    @torch.jit.unused
+    def fold(self) -> None:
+        """Compute once what depends on weights alone, for inference; nothing by default."""
+
+
+def fold_products(module: torch.nn.Module) -> None:
+    """`fold()` every many-body product in `module`."""
+    for part in module.modules():
+        if isinstance(part, ManyBody):
+            part.fold()

@@ -8,11 +8,46 @@ from tpcalc.kernels.ops import load_ops, ops_available
 from tpcalc.tensor_products.symmetric.cg import CgPolynomial
 
 
+def polynomial_terms(product: CgPolynomial) -> list[tuple[list[tuple[int, ...]], torch.Tensor]]:
+    """The polynomial of each output component: its monomials, and what paths add to them.
+
+    A monomial is a rising tuple of input components. They are sorted as words are, so that the
+    shorter ones come before those that they begin, which the op's nested evaluation relies on.
+    The second entry is [monomials, paths of all outputs and powers]: coefficients = it x weights.
+    """
+    prefix, last, used = (
+        torch.split(t, n) for t, n in ((product.prefix, product.made_counts),
+                                       (product.last, product.made_counts),
+                                       (product.used, product.counts))
+    )  # fmt: skip
+    made: list[list[tuple[int, ...]]] = [[()]]
+    for p, l in zip(prefix, last):
+        made.append([made[-1][a] + (b,) for a, b in zip(p.tolist(), l.tolist())])
+    tables = torch.split(product.tables.double(), product.table_sizes)
+    paths = [p for row in product.num_paths for p in row]
+    found = []
+    for n, dim in enumerate(product.dims):
+        words, blocks = [], []
+        for nu in range(product.correlation):
+            k = n * product.correlation + nu
+            words += [made[nu + 1][i] for i in used[nu].tolist()]
+            row = [torch.zeros(product.counts[nu], dim, p, dtype=torch.float64) for p in paths]
+            row[k] = tables[k].view(product.counts[nu], dim, product.num_paths[n][nu])
+            blocks.append(torch.cat(row, 2))
+        dense = torch.cat(blocks)  # [monomials, dim, all paths]
+        order = sorted(range(len(words)), key=words.__getitem__)
+        for k in range(dim):
+            kept = [i for i in order if bool((dense[i, k].abs() > 1e-12).any())]
+            found.append(([words[i] for i in kept], dense[kept, k]))
+    return found
+
+
 class CgPolynomialFused(CgPolynomial):
     """`cg/polynomial` with monomials and sums in registers: one op for all nodes and species.
 
     Coefficients (linear in the weights) are made by small matrix products, so that training
-    reaches the weights; first and second derivatives are ops. CPU.
+    reaches the weights; first and second derivatives are ops. `fold()` makes them once, for
+    inference. CPU.
     """
 
     devices = ("cpu",)
@@ -21,6 +56,8 @@ class CgPolynomialFused(CgPolynomial):
         super().__init__(irreps_in, irreps_out, correlation, num_species)
         load_ops()
         self._make_op_tables()
+        self.folded: bool = False
+        self.register_buffer("coef", torch.zeros(0, dtype=torch.float64), persistent=False)
 
     @classmethod
     def available(cls) -> bool:
@@ -30,37 +67,56 @@ class CgPolynomialFused(CgPolynomial):
     def _make_op_tables(self) -> None:
         """`op_monomials` [2, all that are made], `op_terms` [2, T] (monomial, output), and
         `op_u` [T, paths of all outputs and powers]: coefficients = op_u x weights."""
-        prefix, last = (torch.split(t, self.made_counts) for t in (self.prefix, self.last))
-        used = torch.split(self.used, self.counts)
-        starts = [sum(self.made_counts[:nu]) for nu in range(self.correlation)]
-        before = [torch.full_like(prefix[0], -1)]
-        before += [prefix[nu] + starts[nu - 1] for nu in range(1, self.correlation)]
-        monomials = torch.stack([torch.cat(before), torch.cat(last)])
-        columns = torch.cat([used[nu] + starts[nu] for nu in range(self.correlation)])
-        tables = torch.split(self.tables, self.table_sizes)
-        u, terms, component = [], [], 0
-        for n, dim in enumerate(self.dims):
-            blocks = [[torch.zeros(self.counts[nu], dim, p) for p in sum(self.num_paths, [])]
-                      for nu in range(self.correlation)]  # fmt: skip
-            for nu, row in enumerate(blocks):
-                k = n * self.correlation + nu
-                row[k] = tables[k].view(self.counts[nu], dim, self.num_paths[n][nu])
-            dense = torch.cat([torch.cat([b.double() for b in row], 2) for row in blocks])
-            for k in range(dim):
-                rows = torch.nonzero((dense[:, k].abs() > 1e-12).any(1)).flatten()
-                u.append(dense[rows, k])
-                terms.append(torch.stack([columns[rows], torch.full_like(rows, component)]))
-                component += 1
-        self.register_buffer("op_monomials", monomials.int(), persistent=False)
-        self.register_buffer("op_terms", torch.cat(terms, 1).int(), persistent=False)
-        self.register_buffer("op_u", torch.cat(u), persistent=False)
+        found = polynomial_terms(self)
+        made = sorted({w[:n] for words, _ in found for w in words for n in range(1, len(w) + 1)},
+                      key=lambda w: (len(w), w))  # fmt: skip
+        index = {w: n for n, w in enumerate(made)}
+        monomials = [[index.get(w[:-1], -1) for w in made], [w[-1] for w in made]]
+        terms = [(index[w], out) for out, (words, _) in enumerate(found) for w in words]
+        self.register_buffer("op_monomials", torch.tensor(monomials).int(), persistent=False)
+        self.register_buffer("op_terms", torch.tensor(terms).T.int().contiguous(), persistent=False)
+        self.register_buffer("op_u", torch.cat([u for _, u in found]), persistent=False)
+
+    def op_coefficients(self) -> torch.Tensor:
+        """[species, T, C] from the weights, in their dtype."""
+        flat: list[torch.Tensor] = []
+        for w in self.weights:
+            flat.append(w)
+        weights = torch.cat(flat, 1)  # [species, paths, C]
+        return torch.matmul(self.op_u.to(weights.dtype), weights)
+
+    @torch.jit.unused
+    def fold(self) -> None:
+        """Make the coefficients now and use them while the weights take no gradients.
+
+        `train()` and `load_state_dict()` go back to making them in each call.
+        """
+        weights = torch.cat([w.detach() for w in self.weights], 1)
+        self.coef = torch.matmul(self.op_u.double(), weights.double()).to(weights.dtype)
+        self.folded = True
+
+    @torch.jit.unused
+    def unfold(self) -> None:
+        """Make the coefficients in each call."""
+        self.folded = False
+        self.coef = self.coef.new_zeros(0)
+
+    @torch.jit.unused
+    def train(self, mode: bool = True):
+        if mode:
+            self.unfold()
+        return super().train(mode)
+
+    @torch.jit.unused
+    def _load_from_state_dict(self, *args, **kwargs):
+        self.unfold()
+        return super()._load_from_state_dict(*args, **kwargs)
 
     def forward(self, node_feats: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         x = node_feats.unflatten(1, [self.d_in, self.mul])  # [N, d, C]
-        flat: list[torch.Tensor] = []
-        for w in self.weights:
-            flat.append(w.to(x.dtype))
-        weights = torch.cat(flat, 1)  # [species, paths, C]
-        coef = torch.matmul(self.op_u.to(x.dtype), weights)  # [species, T, C]
-        out = torch.ops.tpcalc.poly(x, coef, species, self.op_monomials, self.op_terms, self.d_out)
+        folded = self.folded and not self.weights[0].requires_grad
+        coef = self.coef if folded else self.op_coefficients()
+        out = torch.ops.tpcalc.poly(
+            x, coef.to(x.dtype), species, self.op_monomials, self.op_terms, self.d_out
+        )
         return out.flatten(1)

@@ -1,0 +1,111 @@
+// The polynomials of trees.inc as straight-line code, vectors over channels: values, and
+// gradients with respect to features (and coefficients) in one nested sum.
+#pragma once
+#include "simd.h"
+
+namespace tpcalc {
+namespace TPCALC_ISA {
+
+// Coefficients a [terms], features x [components]: rows of one vector. Adds to gx and ga.
+template <class T> struct TreeCode {
+  Vec<T> (*forward)(const T* a, const T* x);
+  void (*backward)(const T* a, const T* x, Vec<T> g, T* gx, T* ga);  // ga may be null
+};
+
+#define TPCALC_X(i) load<T>(x + (i) * lanes<T>)
+
+template <int N, class T> struct Tree;
+
+// Values: t_i = a_i + sum_j (a_ij + sum_l a_ijl x_l) x_j
+#define TREE(number, d, terms, words)                                    \
+  template <class T> struct TreeForward##number {                        \
+    static __attribute__((noinline)) Vec<T> run(const T* a, const T* x) { \
+      constexpr int L = lanes<T>;                                        \
+      Vec<T> out{};
+#define I0(i) { Vec<T> t{};
+#define I1(i) { Vec<T> t = load<T>(a); a += L;
+#define J0(j) { Vec<T> u{};
+#define J2(j) { Vec<T> u = load<T>(a); a += L;
+#define X(l) u += load<T>(a) * TPCALC_X(l); a += L;
+#define JE(j) t += u * TPCALC_X(j); }
+#define IE(i) out += t * TPCALC_X(i); }
+#define TREE_END(number) return out; } };
+#include "trees.inc"
+#undef TREE
+#undef I0
+#undef I1
+#undef J0
+#undef J2
+#undef X
+#undef JE
+#undef IE
+#undef TREE_END
+
+// Gradients: gx_i += g t_i, gx_j += g x_i u_ij, gx_l += g x_i x_j a_ijl, and of a the monomials
+#define TREE(number, d, terms, words)                                                \
+  template <class T, bool COEF> struct TreeBackward##number {                        \
+    static __attribute__((noinline)) void run(const T* a, const T* x, Vec<T> g, T* gx, \
+                                              T* ga) {                               \
+      constexpr int L = lanes<T>, D = d;                                             \
+      Vec<T> s[D];                                                                   \
+      TPCALC_UNROLL for (int q = 0; q < D; q++) s[q] = load<T>(gx + q * L);
+#define TPCALC_GA(v) if constexpr (COEF) { store<T>(ga, load<T>(ga) + (v)); ga += L; }
+#define I0(i) { const Vec<T> vi = g * TPCALC_X(i); Vec<T> t{};
+#define I1(i) { const Vec<T> vi = g * TPCALC_X(i); Vec<T> t = load<T>(a); a += L; TPCALC_GA(vi)
+#define J0(j) { const Vec<T> vj = vi * TPCALC_X(j); Vec<T> u{};
+#define J2(j) { const Vec<T> vj = vi * TPCALC_X(j); Vec<T> u = load<T>(a); a += L; TPCALC_GA(vj)
+#define X(l)                                     \
+  {                                              \
+    const Vec<T> c = load<T>(a), xl = TPCALC_X(l); \
+    u += c * xl;                                 \
+    s[l] += vj * c;                              \
+    a += L;                                      \
+    TPCALC_GA(vj * xl)                           \
+  }
+#define JE(j) t += u * TPCALC_X(j); s[j] += vi * u; }
+#define IE(i) s[i] += g * t; }
+#define TREE_END(number)                                                   \
+  TPCALC_UNROLL for (int q = 0; q < D; q++) store<T>(gx + q * L, s[q]); \
+  }                                                                        \
+  };
+#include "trees.inc"
+#undef TREE
+#undef TPCALC_GA
+#undef I0
+#undef I1
+#undef J0
+#undef J2
+#undef X
+#undef JE
+#undef IE
+#undef TREE_END
+#undef TPCALC_X
+
+#define TREE(number, d, terms, words) \
+  {TreeForward##number<T>::run, TreeBackward##number<T, COEF>::run},
+#define I0(i)
+#define I1(i)
+#define J0(j)
+#define J2(j)
+#define X(l)
+#define JE(j)
+#define IE(i)
+#define TREE_END(number)
+template <class T, bool COEF> const TreeCode<T>* tree_code() {
+  static const TreeCode<T> code[] = {
+#include "trees.inc"
+  };
+  return code;
+}
+#undef TREE
+#undef I0
+#undef I1
+#undef J0
+#undef J2
+#undef X
+#undef JE
+#undef IE
+#undef TREE_END
+
+}  // namespace TPCALC_ISA
+}  // namespace tpcalc
