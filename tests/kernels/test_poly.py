@@ -1,7 +1,15 @@
 """`tpcalc::poly` against the U tensors of MACE, through two derivatives."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from tpcalc.errors import InputError
+from tpcalc.kernels.trees import FILE, trees_source
+from tpcalc.tensor_products import MANY_BODY, default_many_body
+from tpcalc.tensor_products.symmetric.base import fold_products
 from tpcalc.tensor_products.symmetric.cg import CgSymmetric
 from tpcalc.tensor_products.symmetric.fused import CgPolynomialFused
 
@@ -12,6 +20,8 @@ CASES = [
     ("8x0e+8x1o", "0e", 4),
     ("2x0e+2x1o+2x1e", "0e+1e", 3),
     ("1x0e+1x1o", "1o", 1),
+    ("5x0e+5x1o+5x2e", "0e+1o+2e", 3),
+    ("11x0e+11x1o+11x2e+11x3o", "0e+1o", 2),
 ]
 
 
@@ -83,3 +93,51 @@ def test_wrong_input_is_refused(change, sentence):
     args.update(change)
     with pytest.raises((RuntimeError, IndexError), match=sentence):
         torch.ops.tpcalc.poly(*args.values())
+
+
+def test_trees_are_those_of_the_couplings():
+    assert FILE.read_text() == trees_source()
+
+
+@pytest.mark.parametrize("isa", ["", "avx2", "baseline"])
+def test_maces_largest_shape_in_float32(isa):
+    """lmax 3, correlation 3, tails of channels, in every instruction set, against the U tensors."""
+    code = """
+import torch
+from tpcalc.tensor_products.symmetric.cg import CgSymmetric
+from tpcalc.tensor_products.symmetric.fused import CgPolynomialFused
+args = ("21x0e+21x1o+21x2e+21x3o", "0e+1o", 3, 2)
+fused, plain = CgPolynomialFused(*args), CgSymmetric(*args)
+plain.load_state_dict(fused.state_dict())
+x, species = torch.randn(6, fused.irreps_in.dim, dtype=torch.float64), torch.arange(6) % 2
+wanted, single = plain(x, species), fused.float()(x.float(), species)
+assert (single - wanted).abs().max() < 3e-6 * wanted.abs().max()
+"""
+    environment = {**os.environ, "TPCALC_ISA": isa} if isa else dict(os.environ)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_folded_coefficients_follow_the_weights():
+    fused = CgPolynomialFused("4x0e+4x1o", "0e+1o", 3, 2)
+    x, species = torch.randn(5, 16, dtype=F64), torch.tensor([0, 1, 1, 0, 1])
+    made = fused(x, species)
+    fused.eval().requires_grad_(False)
+    fold_products(fused)
+    torch.testing.assert_close(fused(x, species), made, rtol=1e-13, atol=1e-13)
+    scripted = torch.jit.freeze(torch.jit.script(fused))
+    torch.testing.assert_close(scripted(x, species), made, rtol=1e-13, atol=1e-13)
+    assert "matmul" not in str(scripted.graph)
+    other = {k: 2 * v for k, v in fused.state_dict().items()}
+    fused.load_state_dict(other)
+    torch.testing.assert_close(fused(x, species), 2 * made)
+    fold_products(fused)
+    fused.requires_grad_(True)  # training makes them again, and reaches the weights
+    (grad,) = torch.autograd.grad(fused(x, species).sum(), fused.weights[0])
+    assert grad.abs().max() > 0
+
+
+def test_default_is_the_fused_one():
+    assert default_many_body("cg") == "cg/fused"
+    assert default_many_body("gaunt") in MANY_BODY
+    with pytest.raises(InputError, match="many-body function"):
+        default_many_body("matrix")

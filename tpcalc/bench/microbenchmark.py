@@ -19,6 +19,7 @@ from tpcalc.analysis.cost import CostCounter
 from tpcalc.analysis.expressivity import SETTINGS, expressivity, setting_irreps
 from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.export import scripted
+from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.progress import progress
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
@@ -28,7 +29,7 @@ PLACES = ("settings", "interaction", "many-body")
 DEFAULTS = {
     "settings": "cg/e3nn,cg/reference,cg/sparse,gaunt/grid,gaunt/fourier,matrix/matmul",
     "interaction": "cg/e3nn,cg/sparse,gaunt/grid,gaunt/fourier,gaunt_full/grid,matrix/matmul",
-    "many-body": "cg/u_tensor,cg/polynomial,gaunt/grid,gaunt/fourier",
+    "many-body": "cg/u_tensor,cg/polynomial,cg/fused,gaunt/grid,gaunt/fourier",
 }
 COLUMNS = {
     "place": "place",
@@ -38,6 +39,8 @@ COLUMNS = {
     "ms": "forward/ms .3f",
     "p95_ms": "p95 .3f",
     "both_ms": "fwd+bwd/ms .3f",
+    "times": "times faster .1f",
+    "both_times": "(both) .1f",
     "dof": "dof",
     "us_per_dof": "us/dof .1f",
     "gflops": "GFLOP/s .2f",
@@ -57,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, help="default 10000 (settings), 100 (interaction), 200 (many-body)")
     add("--channels", type=int, help="default 1 (settings), 128 elsewhere")
     add("--correlation", type=int, default=3, help="of many-body (default 3)")
+    add("--outputs", default="0e+1o", help="irreps that many-body keeps (default 0e+1o)")
+    add("--retain", action="store_true",
+        help="keep freed memory in the process (mallopt), for all variants")  # fmt: skip
     add("--dtype", choices=tuple(DTYPE_NAMES), default="float32")
     add("--device", default="cpu")
     add("--threads", type=int, default=1)
@@ -80,6 +86,8 @@ def run(args: argparse.Namespace) -> dict:
             raise InputError(f"--{name} is {value}; at least 1 is needed")
     if args.device != "cpu" and not torch.cuda.is_available():
         raise MissingDependency(f"--device {args.device}: torch sees no GPU here")
+    if args.retain and not retain_freed_memory():
+        raise InputError("--retain needs glibc; leave it out")
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
@@ -207,13 +215,13 @@ def _interaction_cases(lmax: int, variants: list[str], args) -> list[dict]:
 
 
 def _many_body_cases(lmax: int, variants: list[str], args) -> list[dict]:
-    """Powers up to `correlation`, four species, outputs 0e + 1o."""
+    """Powers up to `correlation`, four species, outputs `--outputs`."""
     channels, batch = args.channels or 128, args.batch or 200
     irreps = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
     species = torch.arange(batch) % 4
     cases = []
     for variant in variants:
-        product = many_body(variant, irreps, "0e+1o", args.correlation, 4)
+        product = many_body(variant, irreps, args.outputs, args.correlation, 4)
         inputs = (_normal(args, batch, product.irreps_in.dim), species)
         row = {"place": f"many-body {args.correlation}", "lmax": lmax, "variant": variant}
         cases.append(_case(row, product, inputs, args))
@@ -244,6 +252,10 @@ def _time(cases: list[dict], args) -> None:
         row["ms"], row["p95_ms"] = 1e3 * median, 1e3 * seconds[int(0.95 * (len(seconds) - 1))]
         if args.backward:
             row["both_ms"] = 1e3 * statistics.median(times["both_ms"][k][3:])
+        first = live[0]["row"]  # the variants of a place are compared with its first
+        row["times"] = first["ms"] / row["ms"]
+        if args.backward:
+            row["both_times"] = first["both_ms"] / row["both_ms"]
         if row["dof"]:
             row["us_per_dof"] = 1e6 * median / row["dof"]
         if not case["cost"].unknown:
