@@ -164,10 +164,30 @@ def test_calculator_with_splines():
         TPCalculator(random_potential("cg"), "auto", radial="spline")
 
 
-def test_mace_is_refused():
-    config = {"architecture": "mace", "function": "cg", "species": ["H"], "cutoff": 4.0}
+MACE = {
+    "architecture": "mace", "function": "cg", "species": ["H", "C", "O"], "cutoff": 4.0,
+    "hidden_irreps": "4x0e+4x1o", "lmax": 2, "radial_hidden": [8], "correlation": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cutoff_at", ["basis", "weights"])
+def test_mace_with_splines(cutoff_at):
+    torch.manual_seed(3)
+    potential = build_potential({**MACE, "cutoff_at": cutoff_at}, "cg/fused")
+    atoms = ethanol()
+    exact = TPCalculator(potential, dtype="float64")
+    splined = TPCalculator(potential, dtype="float64", radial="spline")
+    forces = exact.get_forces(atoms)
+    assert abs(exact.get_potential_energy(atoms) - splined.get_potential_energy(atoms)) < 1e-4
+    assert 0 < abs(splined.get_forces(atoms) - forces).max() < 1e-4 * abs(forces).max()
+    script = TPCalculator(potential, dtype="float64", radial="spline", mode="torchscript")
+    assert abs(script.get_forces(atoms) - splined.get_forces(atoms)).max() < 1e-10
+
+
+@pytest.mark.parametrize("option", [{"radial_transform": "agnesi"}, {"normalization": "density"}])
+def test_mace_whose_weights_see_elements_is_refused(option):
     with pytest.raises(InputError, match="depend on more than the distance"):
-        spline_radials(build_potential(config, "cg/fused"))
+        spline_radials(build_potential({**MACE, **option}, "cg/fused"))
 
 
 def test_splined_potential_cannot_swap():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from tpcalc.errors import InputError
-from tpcalc.nn.radial import BesselBasis
+from tpcalc.nn.radial import BesselBasis, TransformedBessel
 
 
 class SplineTable(NamedTuple):
@@ -103,6 +103,38 @@ class LengthFeatures(torch.nn.Module):
         return edge_lengths.unsqueeze(1)
 
 
+class NoEnvelope(torch.nn.Module):
+    """One, where splines have the cutoff in them: [E] -> [E]."""
+
+    def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(edge_lengths)
+
+
+def _radial_parts(potential: torch.nn.Module) -> tuple[Callable, Callable]:
+    """Radial features of a length, and what multiplies path weights; both float64.
+
+    Raises:
+        InputError: path weights that depend on more than the distance.
+    """
+    model = copy.deepcopy(potential.model).double()
+    if type(model.radial_basis) is BesselBasis:
+        return model.radial_basis, lambda r: torch.ones_like(r).unsqueeze(1)
+    dependent = type(model.radial_basis) is not TransformedBessel or model.transformed
+    if dependent or any(layer.by_density for layer in model.layers):
+        raise InputError(
+            f"radial splines are for NequIP models and for MACE models without Agnesi transform "
+            f"and density; the path weights of this {type(potential.model).__name__} depend on "
+            "more than the distance"
+        )
+
+    def envelope(r: torch.Tensor) -> torch.Tensor:
+        return model.cutoff(r).unsqueeze(1)
+
+    if model.cutoff_at_basis:
+        return lambda r: model.radial_basis(r) * envelope(r), lambda r: torch.ones_like(r[:, None])
+    return model.radial_basis, envelope
+
+
 def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch.nn.Module:
     """A copy of a potential whose radial networks are splines inside the convolutions.
 
@@ -114,14 +146,9 @@ def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch
         InputError: convolutions that are no fused ones, path weights that depend on more than
             the distance, or radial functions that splines cannot follow.
     """
-    if type(potential.model.radial_basis) is not BesselBasis:
-        raise InputError(
-            f"radial splines are for NequIP models; the path weights of a "
-            f"{type(potential.model).__name__} depend on more than the distance"
-        )
+    basis, envelope = _radial_parts(potential)
     made = copy.deepcopy(potential).eval().requires_grad_(False)
     dtype, model = made.dtype, made.model
-    basis = copy.deepcopy(model.radial_basis).double()
     errors, sizes = [], []
     for layer in model.layers:
         if not hasattr(layer.conv, "splined"):
@@ -133,13 +160,15 @@ def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch
         conv = layer.conv
 
         def weights(r: torch.Tensor, network=network, conv=conv) -> torch.Tensor:
-            return conv.tensor_product.op_weights(network(basis(r)))
+            return conv.tensor_product.op_weights(network(basis(r)) * envelope(r))
 
         table = fit_splines(weights, made.cutoff, tolerance)
         layer.conv = conv.splined(table.coef, table.step).to(dtype)
         layer.radial = torch.nn.Identity()
         errors.append(table.error)
         sizes.append(len(table.coef) - 3)
+    if type(model.radial_basis) is TransformedBessel:
+        model.cutoff = NoEnvelope()
     model.radial_basis = LengthFeatures()
     made.spline_error, made.spline_intervals = max(errors), max(sizes)
     return made
