@@ -39,7 +39,8 @@ class TPCalculator(Calculator):
             swap; steps of small systems are faster, the first three take about 0.3 s.
         radial: "network", or "spline": radial networks as splines in the fused kernels. Two to
             three times faster with many atoms; forces are those of the splined energy, about
-            1e-5 of the largest force away. Needs a fused variant of a NequIP model; no swaps.
+            1e-5 of the largest force away. Needs a fused variant and path
+            weights of the distance alone (no Agnesi transform, no density); no swaps.
 
     Properties: energy = free_energy (eV), energies [N], forces [N, 3] (eV/Å); with a cell that
     has a volume also stress (Voigt, eV/Å³, tension positive) and stresses [N, 6], whose sum is
