@@ -60,6 +60,19 @@ inline Tensor call_radial_table(const Tensor& r, const Tensor& kind, const Tenso
   return op.call(r, kind, table, step, order);
 }
 
+inline Tensor call_conv_radial(const Tensor& h, const Tensor& y, const Tensor& r,
+                               const Tensor& kind, const Tensor& table, double step,
+                               const variable_list& t, int64_t num_receivers, int64_t out_dim) {
+  static const auto op = typed<decltype(conv_radial)>("tpcalc::conv_radial");
+  return op.call(h, y, r, kind, table, step, t[0], t[1], t[2], t[3], t[4], num_receivers, out_dim);
+}
+inline Three call_conv_radial_bwd(const Tensor& g, const Tensor& h, const Tensor& y,
+                                  const Tensor& r, const Tensor& kind, const Tensor& table,
+                                  double step, const variable_list& t, Need need) {
+  static const auto op = typed<decltype(conv_radial_bwd)>("tpcalc::conv_radial_bwd");
+  return op.call(g, h, y, r, kind, table, step, t[0], t[1], t[2], t[3], t[4], need);
+}
+
 struct ConvBackward : Function<ConvBackward> {
   static variable_list forward(AutogradContext* ctx, const Tensor& g, const Tensor& h,
                                const Tensor& y, const Tensor& w, const Tensor& senders,
@@ -150,8 +163,8 @@ struct ConvRadial : Function<ConvRadial> {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({h, y, r, kind, table, senders, receivers, paths, couplings, coef});
     ctx->saved_data["step"] = step;
-    return conv_radial(h, y, r, kind, table, step, senders, receivers, paths, couplings, coef,
-                       num_receivers, out_dim);
+    return call_conv_radial(h, y, r, kind, table, step,
+                            {senders, receivers, paths, couplings, coef}, num_receivers, out_dim);
   }
   static variable_list backward(AutogradContext* ctx, variable_list g) {
     const auto s = ctx->get_saved_variables();
@@ -166,8 +179,9 @@ struct ConvRadial : Function<ConvRadial> {
       if (need[2])
         gr = at::sum(at::mul(gr, call_radial_table(s[2], s[3], s[4], step, 1)), 1);
     } else {
-      std::tie(gh, gy, gr) = conv_radial_bwd(g[0], s[0], s[1], s[2], s[3], s[4], step, s[5], s[6],
-                                             s[7], s[8], s[9], need);
+      at::AutoDispatchBelowADInplaceOrView guard;
+      std::tie(gh, gy, gr) = call_conv_radial_bwd(g[0], s[0], s[1], s[2], s[3], s[4], step,
+                                                  variable_list(s.begin() + 5, s.end()), need);
     }
     variable_list grads(13);
     if (need[0]) grads[0] = gh;

@@ -4,63 +4,11 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <array>
-#include <tuple>
-
 #include "conv_plan.h"
 #include "edges.h"
 
 namespace tpcalc {
 namespace {
-
-using Need = std::array<bool, 3>;
-using Three = std::tuple<Tensor, Tensor, Tensor>;
-#define TABLES const Tensor &paths, const Tensor &couplings, const Tensor &coef
-
-// Weights given edge by edge (w), or as splines of a length (r, kind, table, step)
-struct Weights {
-  Tensor w, r, kind, table;
-  double step = 1;
-
-  static Weights given(const Tensor& w) {
-    Weights x;
-    x.w = w.contiguous();
-    return x;
-  }
-  static Weights splines(const Tensor& r, const Tensor& kind, const Tensor& table, double step) {
-    const int64_t n = r.numel();
-    TORCH_CHECK(r.dim() == 1 && r.is_cpu(), "tpcalc: lengths must be a CPU vector, got ",
-                r.sizes(), " on ", r.device());
-    TORCH_CHECK(r.scalar_type() == at::kFloat || r.scalar_type() == at::kDouble,
-                "tpcalc: lengths must be float32 or float64, got ", r.scalar_type());
-    TORCH_CHECK(table.dim() == 3 && table.size(0) > 0 && table.size(1) > 3 &&
-                    table.scalar_type() == r.scalar_type() && table.is_cpu(),
-                "tpcalc: a spline table must be [kinds, intervals + 3, columns] in the dtype of "
-                "the lengths, got ", table.sizes(), " ", table.scalar_type());
-    TORCH_CHECK(!table.requires_grad(), "tpcalc: spline tables are constants; train the network "
-                "they were made from");
-    TORCH_CHECK(step > 0, "tpcalc: spline interval ", step, "; it must be positive");
-    TORCH_CHECK(kind.scalar_type() == at::kLong && kind.is_cpu() &&
-                    (kind.numel() == 0 || kind.numel() == n),
-                "tpcalc: kinds must be an int64 vector with one entry an edge, or empty, got ",
-                kind.sizes());
-    Weights x{Tensor(), r.contiguous(), kind.contiguous(), table.contiguous(), step};
-    const int64_t* k = x.kind.data_ptr<int64_t>();
-    for (int64_t e = 0; e < x.kind.numel(); e++)
-      TORCH_CHECK_INDEX(k[e] >= 0 && k[e] < table.size(0), "tpcalc: kind ", k[e], " of edge ", e,
-                        "; the table has ", table.size(0));
-    return x;
-  }
-  bool is_spline() const { return r.defined(); }
-  int64_t columns() const { return is_spline() ? table.size(2) : w.size(1); }
-  const Tensor& by_edge() const { return is_spline() ? r : w; }
-  const void* w_data() const { return is_spline() ? nullptr : w.data_ptr(); }
-  Radial radial() const {
-    if (!is_spline()) return Radial{};
-    return {r.data_ptr(), table.data_ptr(), kind.numel() ? kind.data_ptr<int64_t>() : nullptr,
-            table.size(1) - 3, 1 / step};
-  }
-};
 
 inline Tensor run_conv(const Tensor& h_, const Tensor& y_, const Weights& w,
                        const Tensor& senders_, const Tensor& receivers_, TABLES,

@@ -31,6 +31,12 @@ Tensor conv_radial_meta(const Tensor& h, const Tensor&, const Tensor&, const Ten
   return at::empty({num_receivers, out_dim}, h.options());
 }
 
+Three conv_radial_bwd_meta(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& r,
+                           const Tensor&, const Tensor&, double, const Tensor& senders,
+                           const Tensor& receivers, TABLES, Need need) {
+  return conv_bwd_meta(g, h, y, r, senders, receivers, paths, couplings, coef, need);
+}
+
 Tensor radial_table_meta(const Tensor& r, const Tensor&, const Tensor& table, double, int64_t) {
   return at::empty({r.size(0), table.size(2)}, r.options());
 }
@@ -44,15 +50,16 @@ struct Registry {
   torch::Library grad{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Autograd, __FILE__,
                       __LINE__};
 
-  template <class Cpu, class Meta, class Grad>
+  // without `autograd`: an op that only derivatives of others call
+  template <class Cpu, class Meta, class Grad = Cpu>
   void add(const char* name, const std::string& arguments, Cpu* on_cpu, Meta* on_meta,
-           Grad* autograd) {
+           Grad* autograd = nullptr) {
     const std::string full = std::string("tpcalc::") + name;
     if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
     def.def((name + arguments).c_str());
     cpu.impl(name, on_cpu);
     meta.impl(name, on_meta);
-    grad.impl(name, autograd);
+    if (autograd) grad.impl(name, autograd);
   }
 };
 
@@ -77,6 +84,10 @@ extern "C" void tpcalc_register_ops() {
           tpcalc::conv_radial, tpcalc::conv_radial_meta, tpcalc::conv_radial_autograd);
   ops.add("radial_table", "(" + splines + "int order) -> Tensor", tpcalc::radial_table,
           tpcalc::radial_table_meta, tpcalc::radial_table_autograd);
+  ops.add("conv_radial_bwd",
+          "(Tensor g, Tensor h, Tensor y, " + splines + tables +
+              "bool[3] need) -> (Tensor, Tensor, Tensor)",
+          tpcalc::conv_radial_bwd, tpcalc::conv_radial_bwd_meta);
   const std::string poly = "Tensor x, Tensor coef, Tensor species, Tensor monomials, Tensor terms";
   ops.add("poly", "(" + poly + ", int d_out) -> Tensor", tpcalc::poly, tpcalc::poly_meta,
           tpcalc::poly_autograd);

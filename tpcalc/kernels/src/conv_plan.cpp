@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "blocks.h"
+
 namespace tpcalc {
 namespace {
 
@@ -31,22 +33,6 @@ const std::vector<const Kernels*>& available_kernels() {
   static const std::vector<const Kernels*> found = find_kernels();
   return found;
 }
-
-// One block of columns [height, channels] with a stride between its rows
-struct Block {
-  int64_t offset, stride, height, channels;
-  bool operator==(const Block& b) const {
-    return offset == b.offset && stride == b.stride && height == b.height && channels == b.channels;
-  }
-  bool overlaps(const Block& b) const {
-    for (int64_t i = 0; i < height; i++)
-      for (int64_t j = 0; j < b.height; j++) {
-        const int64_t x = offset + i * stride, y = b.offset + j * b.stride;
-        if (x < y + b.channels && y < x + channels) return true;
-      }
-    return false;
-  }
-};
 
 // writes[r] = 1 where row r is the first to touch its block. Returns whether the result must be
 // zeroed first: blocks overlap in part (then nobody writes), or leave columns untouched.
@@ -84,6 +70,20 @@ void check_tables(const at::Tensor& paths, const at::Tensor& couplings, const at
 }
 
 }  // namespace
+
+int smallest_shape(const Shape* shapes, int n, const Row& r, const Coupling* couplings) {
+  uint64_t mask = 0;
+  if (r.d1 * r.d3 <= 64)
+    for (int c = r.nz_begin; c < r.nz_end; c++) mask |= 1ull << couplings[c].entry;
+  int best = -1;
+  for (int s = 0; s < n; s++) {
+    if (shapes[s].d1 != r.d1 || shapes[s].d3 != r.d3 || (mask & ~shapes[s].mask)) continue;
+    if (best < 0 ||
+        __builtin_popcountll(shapes[s].mask) < __builtin_popcountll(shapes[best].mask))
+      best = s;
+  }
+  return best;
+}
 
 const Kernels& widest_kernels() { return *available_kernels().front(); }
 
@@ -165,20 +165,9 @@ void ConvPlan::choose_kernels() {
       break;
     }
   }
-  for (const Row& r : rows_) {
-    uint64_t mask = 0;
-    if (r.d1 * r.d3 <= 64)
-      for (int n = r.nz_begin; n < r.nz_end; n++) mask |= 1ull << couplings_[n].entry;
-    int best = -1;
-    for (int s = 0; s < kernels->num_shapes; s++) {
-      const Shape& shape = kernels->shapes[s];
-      if (shape.d1 != r.d1 || shape.d3 != r.d3 || (mask & ~shape.mask)) continue;
-      if (best < 0 || __builtin_popcountll(shape.mask) <
-                          __builtin_popcountll(kernels->shapes[best].mask))
-        best = s;
-    }
-    kernel_.push_back(best);
-  }
+  for (const Row& r : rows_)
+    kernel_.push_back(
+        smallest_shape(kernels->shapes, kernels->num_shapes, r, couplings_.data()));
 }
 
 void ConvPlan::sort_by_column() {

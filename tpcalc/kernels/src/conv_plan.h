@@ -19,6 +19,9 @@ struct Widths {
 // The widest instruction set of this machine
 const Kernels& widest_kernels();
 
+// Index of the smallest of n shapes that holds the non-zeros of a row, -1: none
+int smallest_shape(const Shape* shapes, int n, const Row& row, const Coupling* couplings);
+
 // Owns what a Plan points to
 class ConvPlan {
  public:

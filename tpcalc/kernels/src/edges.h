@@ -1,4 +1,4 @@
-// What the ops on edges share: checks, sorting by receiver, parts for threads.
+// What the ops on edges share on the CPU: sorting by receiver, parts for threads.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -7,12 +7,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "conv_abi.h"
+#include "inputs.h"
 
 namespace tpcalc {
 namespace {
-
-using at::Tensor;
 
 // Edges in the order of their receivers; they usually come that way
 struct SortedEdges {
@@ -55,31 +53,6 @@ struct SortedEdges {
     return std::lower_bound(row_ptr.begin(), row_ptr.end(), edge) - row_ptr.begin();
   }
 };
-
-inline void check_inputs(const Tensor& h, const Tensor& y, const Tensor& w, const Tensor& senders,
-                         const Tensor& receivers, int64_t w_dims = 2) {
-  const auto type = h.scalar_type();
-  TORCH_CHECK(h.dim() == 2 && y.dim() == 2 && w.dim() == w_dims,
-              "tpcalc::conv: node features, edge basis and edge weights must be matrices, got ",
-              h.sizes(), ", ", y.sizes(), ", ", w.sizes());
-  TORCH_CHECK(type == at::kFloat || type == at::kDouble,
-              "tpcalc::conv: features must be float32 or float64, got ", type);
-  TORCH_CHECK(y.scalar_type() == type && w.scalar_type() == type,
-              "tpcalc::conv: node features, edge basis and edge weights must have one dtype, got ",
-              type, ", ", y.scalar_type(), ", ", w.scalar_type());
-  TORCH_CHECK(senders.dim() == 1 && receivers.dim() == 1 && senders.scalar_type() == at::kLong &&
-                  receivers.scalar_type() == at::kLong,
-              "tpcalc::conv: senders and receivers must be int64 vectors, got ",
-              senders.scalar_type(), senders.sizes(), ", ", receivers.scalar_type(),
-              receivers.sizes());
-  const int64_t n = senders.size(0);
-  TORCH_CHECK(receivers.size(0) == n && y.size(0) == n && w.size(0) == n, "tpcalc::conv: ", n,
-              " senders, ", receivers.size(0), " receivers, ", y.size(0), " rows of edge basis, ",
-              w.size(0), " rows of edge weights; one of each an edge is needed");
-  TORCH_CHECK(h.is_cpu() && y.is_cpu() && w.is_cpu() && senders.is_cpu() && receivers.is_cpu(),
-              "tpcalc::conv: this build runs on the CPU only, got ", h.device(), ", ", y.device(),
-              ", ", w.device(), ", ", senders.device(), ", ", receivers.device());
-}
 
 // Runs f(thread, first receiver, last receiver) over parts with equal numbers of edges
 template <class F> void over_receivers(const SortedEdges& edges, int parts, const F& f) {

@@ -1,5 +1,6 @@
 // Weights of an edge from its length: w(r) = sum_q B_q(r) table[i + q], uniform cubic B-splines.
 #pragma once
+#include "bspline.h"
 #include "chunk.h"
 
 namespace tpcalc {
@@ -15,18 +16,8 @@ template <class T> struct SplineBasis {
     if (!(u >= 0 && u < f.intervals)) return;
     const int64_t i = static_cast<int64_t>(u), kind = f.kind ? f.kind[edge] : 0;
     rows = static_cast<const T*>(f.table) + (kind * (f.intervals + 3) + i) * w_dim;
-    const double t = u - i, s = 1 - t;
     double v[4];
-    if (order == 0) {
-      v[0] = s * s * s, v[1] = 3 * t * t * t - 6 * t * t + 4;
-      v[2] = 3 * s * s * s - 6 * s * s + 4, v[3] = t * t * t;
-    } else if (order == 1) {
-      v[0] = -3 * s * s, v[1] = 9 * t * t - 12 * t, v[2] = 12 * s - 9 * s * s, v[3] = 3 * t * t;
-    } else if (order == 2) {
-      v[0] = 6 * s, v[1] = 18 * t - 12, v[2] = 18 * s - 12, v[3] = 6 * t;
-    } else {
-      v[0] = -6, v[1] = 18, v[2] = -18, v[3] = 6;
-    }
+    bsplines(u - i, order, v);
     double scale = 1.0 / 6;
     for (int n = 0; n < order; n++) scale *= f.inverse_step;
     for (int q = 0; q < 4; q++) b[q] = static_cast<T>(v[q] * scale);
