@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from tpcalc import autotune
+from tpcalc.devices import as_device
 from tpcalc.errors import InputError, check_name
 from tpcalc.evaluator import Evaluation, Evaluator
 from tpcalc.export import scripted
@@ -198,7 +199,9 @@ class TPCalculator(Calculator):
 def _open(potential, variant: str | None, device, dtype: torch.dtype) -> Potential:
     if not isinstance(potential, Potential):
         return load_potential(potential, variant, dtype, device)
-    own = copy.deepcopy(potential).to(device)  # swap() and dtype must not reach the caller's
+    own = copy.deepcopy(potential).to(
+        as_device(device)
+    )  # swap() and dtype must not reach the caller's
     own = own.set_dtype(dtype).eval().requires_grad_(False)
     fold_products(own)
     return own if variant is None else own.swap(variant)

@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from tpcalc.devices import as_device
 from tpcalc.errors import InputError, check_name, did_you_mean
 from tpcalc.potential import Potential, build_potential
 from tpcalc.tensor_products import default_variant
@@ -112,6 +113,7 @@ def load_potential(
     Raises:
         InputError: one sentence on what is wrong with the file or the arguments.
     """
+    device = as_device(device)
     path = Path(path)
     raw = _read(path)
     table, data = _split(raw, path)

@@ -6,11 +6,13 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--what, --force."""
+    """--what, --cuda, --force."""
     parser.add_argument(
         "--what", choices=("all", "kernels", "lammps"), default="all",
         help="kernels: the fused tensor products; lammps: pair_style tpcalc (with the kernels)",
     )  # fmt: skip
+    parser.add_argument("--cuda", action="store_true",
+                        help="also the CUDA kernels of the convolution (needs nvcc)")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="compile even if the cache has it")
 
 
@@ -18,7 +20,7 @@ def run(args: argparse.Namespace) -> dict:
     """Compile what is missing and say where it lies."""
     from tpcalc.lammps.build import build_all
 
-    result = build_all(what=args.what, force=args.force)
+    result = build_all(what=args.what, force=args.force, cuda=args.cuda)
     if not args.json:
         for name, entry in result.items():
             state = f"compiled in {entry['seconds']:.0f} s" if entry["compiled"] else "ready"

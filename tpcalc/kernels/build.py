@@ -117,7 +117,7 @@ def compile_objects(folder: Path, progress: bool = True, flags: tuple[str, ...] 
 
     def run(unit: Unit) -> Path:
         made = folder / f"{unit.name}.o"
-        _call([*command, *unit.flags, *flags, "-c", str(unit.source), "-o", str(made)])
+        call([*command, *unit.flags, *flags, "-c", str(unit.source), "-o", str(made)])
         return made
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -154,12 +154,17 @@ def build(force: bool = False, progress: bool = True) -> Path:
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             objects = compile_objects(Path(folder), progress)
             made = Path(folder) / library.name
-            _call([*compiler().split(), *map(str, objects), *link_flags(), "-o", str(made)])
+            call([*compiler().split(), *map(str, objects), *link_flags(), "-o", str(made)])
             os.replace(made, library)
     return library
 
 
-def _call(command: list[str]) -> None:
+def call(command: list[str]) -> None:
+    """Run a compiler.
+
+    Raises:
+        MissingDependency: it fails; its last lines are in the message.
+    """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-12:])

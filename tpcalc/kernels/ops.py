@@ -9,14 +9,14 @@ import torch
 from tpcalc.errors import MissingDependency
 from tpcalc.kernels.build import build, compiler
 
-LAST_OP = "poly"  # the youngest op: a library that has it has them all
+LAST_OP = "conv_radial_bwd"  # the youngest op: a library that has it has them all
 
 
 def load_ops(progress: bool = True) -> None:
     """Make the ops of `torch.ops.tpcalc` callable; the first call may compile (a minute).
 
-    `conv`, `conv_bwd`, `conv_radial`, `radial_table`, `poly`, `poly_bwd`. Does nothing where they
-    exist: also where the LAMMPS plugin brought them.
+    `conv`, `conv_bwd`, `conv_radial`, `conv_radial_bwd`, `radial_table`, `poly`, `poly_bwd`. Does
+    nothing where they exist: also where the LAMMPS plugin brought them.
 
     Raises:
         MissingDependency: not built yet and no C++ compiler here.
@@ -34,3 +34,16 @@ def ops_available() -> bool:
         return shutil.which(compiler().split()[0]) is not None
     except MissingDependency:
         return False
+
+
+def load_cuda_ops() -> None:
+    """Give `conv`, `conv_radial` and `radial_table` their CUDA kernels; the first call compiles.
+
+    Raises:
+        MissingDependency: no nvcc or no C++ compiler here.
+    """
+    load_ops()
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("tpcalc::conv", "CUDA"):
+        from tpcalc.kernels.build_cuda import build_cuda
+
+        torch.ops.load_library(str(build_cuda()))

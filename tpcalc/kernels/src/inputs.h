@@ -32,8 +32,8 @@ struct Weights {
                 "tpcalc: lengths must be float32 or float64, got ", r.scalar_type());
     TORCH_CHECK(table.dim() == 3 && table.size(0) > 0 && table.size(1) > 3 &&
                     table.scalar_type() == r.scalar_type() && table.device() == r.device(),
-                "tpcalc: a spline table must be [kinds, intervals + 3, columns] in the dtype and "
-                "on the device of the lengths, got ", table.sizes(), " ", table.scalar_type(), " on ",
+                "tpcalc: a spline table must be [kinds, intervals + 3, columns] in the dtype of "
+                "the lengths and on their device, got ", table.sizes(), " ", table.scalar_type(), " on ",
                 table.device());
     TORCH_CHECK(!table.requires_grad(), "tpcalc: spline tables are constants; train the network "
                 "they were made from");
