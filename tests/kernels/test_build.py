@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_library_is_named_by_all_that_made_it(monkeypatch, tmp_path):
     monkeypatch.setenv("TPCALC_CACHE", str(tmp_path))
     source = tmp_path / "src"
     source.mkdir()
-    for file in build.SOURCES.iterdir():
+    for file in filter(Path.is_file, build.SOURCES.iterdir()):
         (source / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(build, "SOURCES", source)
     with open(source / "forward.h", "a") as file:
