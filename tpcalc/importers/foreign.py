@@ -15,7 +15,7 @@ from ase import Atoms
 from tpcalc.errors import InputError, MissingDependency, check_name
 
 # kind -> what `pip install` needs beyond torch
-PACKAGES = {"mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.15.0"}
+PACKAGES = {"mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.19.0"}
 TORCH = "torch==2.13.0"  # first and alone, so that the CPU or CUDA build stays the one chosen
 _WORKER = Path(__file__).with_name("original_worker.py")
 _TIMEOUT = 3600
