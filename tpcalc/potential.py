@@ -19,7 +19,7 @@ _BUILT = ("num_species", "species", "cutoff", "variant")  # the architecture's, 
 class Potential(torch.nn.Module):
     """Energies of atoms from species and edge vectors.
 
-    E_i = shift[species_i] + scale * model_i, in eV; `scale` and `shifts` and their sum stay
+    E_i = shift[species_i] + scale * model_i, in eV (scale: a number, or one a species); `scale` and `shifts` and their sum stay
     float64 in every dtype (a carbon atom is -1000 eV, forces come from meV). An atom without
     edges has exactly its shift.
 
@@ -33,7 +33,7 @@ class Potential(torch.nn.Module):
     __jit_unused_properties__ = ["dtype"]
 
     def __init__(self, model: torch.nn.Module, species: list[str], cutoff: float,
-                 scale: float, shifts: list[float], config: dict, variant: str):  # fmt: skip
+                 scale: float | list[float], shifts: list[float], config: dict, variant: str):  # fmt: skip
         super().__init__()
         self.model = model
         self.species = list(species)
@@ -41,7 +41,7 @@ class Potential(torch.nn.Module):
         self.num_layers = len(model.layers)
         self.config = config
         self.variant = variant
-        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float64))
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
@@ -55,7 +55,9 @@ class Potential(torch.nn.Module):
             n_local: atoms whose energy is wanted.
         """
         node = self.model(species, edge_index, edge_vectors, n_local)
-        return self.scale * node.double() + self.shifts.index_select(0, species[:n_local])
+        local = species[:n_local]
+        scale = self.scale.index_select(0, local) if self.scale.dim() == 1 else self.scale
+        return scale * node.double() + self.shifts.index_select(0, local)
 
     @torch.jit.unused
     def _apply(self, fn, recurse=True):
@@ -106,8 +108,8 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
 
     Args:
         config: `architecture` ("nequip"), `function` ("cg", "shared", "gaunt", ...),
-            `species` (element symbols), `cutoff` (Å), optional `scale` (eV) and `shifts`
-            (eV, symbol -> energy), and the keyword arguments of the architecture.
+            `species` (element symbols), `cutoff` (Å), optional `scale` (eV, a number or
+            symbol -> number) and `shifts` (eV, symbol -> energy), and the keyword arguments of the architecture.
         variant: an algorithm of the function; None takes the function's reference.
 
     Raises:
@@ -137,9 +139,25 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
         **{key: config[key] for key in known if key in config},
     )  # fmt: skip
     return Potential(
-        model, species, config["cutoff"], config.get("scale", 1.0),
+        model, species, config["cutoff"], _scale(config.get("scale", 1.0), species),
         [float(shifts.get(symbol, 0.0)) for symbol in species], dict(config), variant,
     )  # fmt: skip
+
+
+def _scale(scale, species: list[str]) -> float | list[float]:
+    """The scale as a number or one a species.
+
+    Raises:
+        InputError: a table that lacks an element or names an unknown one.
+    """
+    if not isinstance(scale, dict):
+        return float(scale)
+    for symbol in scale:
+        check_name("element of the energy scales", symbol, species)
+    missing = [symbol for symbol in species if symbol not in scale]
+    if missing:
+        raise InputError(f"energy scales lack {', '.join(missing)}; give one for every species")
+    return [float(scale[symbol]) for symbol in species]
 
 
 def energy_and_edge_gradient(

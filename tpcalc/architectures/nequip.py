@@ -12,11 +12,12 @@ from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.gate import Gate
-from tpcalc.nn.linear import CommonLinear, Linear, SpeciesLinear
+from tpcalc.nn.linear import CommonLinear, Linear, NoConnection, SpeciesLinear
 from tpcalc.nn.node_product import NodeProduct, operand_irreps
 from tpcalc.nn.norm import RmsNorm
 from tpcalc.nn.radial import BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
+from tpcalc.nn.zbl import UniversalZbl
 from tpcalc.tensor_products import convolution, functions, interaction_variant, tensor_product
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 from tpcalc.tensor_products.paths import as_irreps
@@ -42,6 +43,9 @@ class InteractionLayer(torch.nn.Module):
         sc_irreps = [(mul, ir) for mul, ir in gate.irreps_in if ir in conv.irreps_node]
         if self_connection == "species":
             self.self_connection = SpeciesLinear(conv.irreps_node, Irreps(sc_irreps), num_species)
+        elif self_connection == "none":
+            sc_irreps = []
+            self.self_connection = NoConnection()
         else:
             self.self_connection = CommonLinear(conv.irreps_node, Irreps(sc_irreps))
         self.pad_sc = _padding(Irreps(sc_irreps), gate.irreps_in)
@@ -54,7 +58,7 @@ class InteractionLayer(torch.nn.Module):
 
     def padded(self, sc: torch.Tensor) -> torch.Tensor:
         """The self-connection with zeros where it has no block: [n, gate.irreps_in]."""
-        if len(self.pad_sc) == 1:
+        if len(self.pad_sc) == 0:
             return sc
         parts: list[torch.Tensor] = []
         start = 0
@@ -99,15 +103,20 @@ class NequIP(torch.nn.Module):
         readout_hidden: width of the readout's hidden layer, 0 for a linear readout.
         embedding_channels: width of the species embedding; None takes the scalars of the first
             layer's features.
-        self_connection: "species" (a matrix for each) or "common" (one for all).
+        self_connection: "species" (a matrix for each), "common" (one for all), "none", or a list:
+            the kind of each layer.
         normalization: "none", or "rms" (`RmsNorm`) before every gate.
         symmetry: "O3", or "SO3": parities are ignored, write all irreps even (SevenNet).
         cutoff_function: "polynomial" (with cutoff_p), or "xplor" (from cutoff_onset, Å).
         tensor_product_options: passed to every convolution (e.g. {"terms": 2}).
+        pair_repulsion: "none" or "zbl" (`UniversalZbl`; needs `species`).
+        pair_cutoff_p: power of its cutoff.
         interaction: a function ("cg", "shared", "gaunt", "gaunt:2", ...): features are multiplied
             with themselves, node by node (`NodeProduct`), between the convolutions; "none".
         interaction_channels: channels of that product; None takes the smallest multiplicity.
     """
+
+    __constants__ = ["repulsive"]  # TorchScript drops branches not taken
 
     def __init__(self, num_species: int, cutoff: float, variant: str,
                  hidden_irreps: str | list[str] = "32x0e+32x1o+32x2e",
@@ -115,15 +124,26 @@ class NequIP(torch.nn.Module):
                  num_basis: int = 8, radial_hidden: tuple[int, ...] = (64, 64),
                  cutoff_p: float = 6.0, avg_num_neighbors: float = 10.0,
                  readout_hidden: int = 16, tensor_product_options: dict | None = None,
-                 embedding_channels: int | None = None, self_connection: str = "species",
+                 embedding_channels: int | None = None,
+                 self_connection: str | list[str] = "species",
                  normalization: str = "none", symmetry: str = "O3",
                  cutoff_function: str = "polynomial", cutoff_onset: float = 0.0,
-                 interaction: str = "none", interaction_channels: int | None = None):  # fmt: skip
+                 interaction: str = "none", interaction_channels: int | None = None,
+                 pair_repulsion: str = "none", pair_cutoff_p: float = 6.0,
+                 species: list[str] | None = None):  # fmt: skip
         super().__init__()
         register_halo_exchange()
         self.num_species = num_species
+        connections = _connections(self_connection, num_layers)
+        check_name("pair_repulsion", pair_repulsion, ("none", "zbl"))
+        self.repulsive = pair_repulsion == "zbl"
+        self.pair_repulsion = (
+            UniversalZbl(species or [], cutoff, pair_cutoff_p)
+            if self.repulsive
+            else torch.nn.Identity()
+        )
         self.options = dict(tensor_product_options or {})
-        _check_kinds(self_connection, normalization, symmetry, cutoff_function)
+        _check_kinds(normalization, symmetry, cutoff_function)
         self.interaction, self.interaction_channels = interaction, interaction_channels
         check_name("interaction", interaction.split(":")[0], ("none", *functions()))
         if interaction_channels is not None and interaction_channels < 1:
@@ -142,7 +162,7 @@ class NequIP(torch.nn.Module):
             radial = RadialMLP(num_basis, list(radial_hidden), conv.weight_numel)
             layers.append(
                 InteractionLayer(conv, gate, num_species, radial, avg_num_neighbors, n > 0,
-                                 self_connection, normalization,
+                                 connections[n], normalization,
                                  self._node_product(variant, current) if n > 0 else None)
             )  # fmt: skip
             current = gate.irreps_out
@@ -202,12 +222,22 @@ class NequIP(torch.nn.Module):
         for n, layer in enumerate(self.layers):
             edge_basis = bases[self.basis_of_layer[n]]
             x = layer(x, one_hot, edge_basis, edge_feats, senders, receivers, n_local)
-        isolated = self._isolated()
-        return self.readout(x) - isolated.index_select(0, local)
+        energy = self.readout(x) - self._isolated().index_select(0, local)
+        if self.repulsive:
+            zs, zr = species.index_select(0, senders), species.index_select(0, receivers)
+            energy = energy + self.pair_repulsion(lengths, zs, zr, receivers, n_local)
+        return energy
 
 
-def _check_kinds(self_connection: str, normalization: str, symmetry: str, cutoff: str) -> None:
-    check_name("self_connection", self_connection, ("species", "common"))
+def _connections(kinds: str | list[str], num_layers: int) -> list[str]:
+    """The self-connection of each layer."""
+    kinds = [kinds] * num_layers if isinstance(kinds, str) else list(kinds)
+    if len(kinds) != num_layers:
+        raise InputError(f"self_connection lists {len(kinds)} layers, num_layers is {num_layers}")
+    return [check_name("self_connection", k, ("species", "common", "none")) for k in kinds]
+
+
+def _check_kinds(normalization: str, symmetry: str, cutoff: str) -> None:
     check_name("normalization", normalization, ("none", "rms"))
     check_name("symmetry", symmetry, ("O3", "SO3"))
     check_name("cutoff_function", cutoff, ("polynomial", "xplor"))
@@ -230,7 +260,7 @@ def _layer_irreps(hidden_irreps: str | list[str], num_layers: int) -> list[Irrep
 
 
 def _padding(present: Irreps, wanted: Irreps) -> list[tuple[int, int]]:
-    """(1 where the block exists, else 0; its width) for each block of `wanted`."""
+    """(1 where the block exists, else 0; its width) for each block of `wanted`; [] if all do."""
     if present == wanted:
-        return [(1, wanted.dim)]
+        return torch.jit.annotate(list[tuple[int, int]], [])
     return [(int(ir in present), mul * ir.dim) for mul, ir in wanted]

@@ -295,13 +295,14 @@ def scalar_mlp(network, prefix, arrays):
     if type(network.mlp).__name__ == "DeepLinearMLP":
         product = torch.linalg.multi_dot(list(network.mlp.weights))
         arrays[f"{prefix}.0"] = product * network.mlp.alpha
-        return {"layers": 1, "activation": None, "bias": False}
+        return {"layers": 1, "widths": [], "activation": None, "bias": False}
     linear = [m for m in network.mlp if hasattr(m, "alpha")]
     for n, layer in enumerate(linear):
         arrays[f"{prefix}.{n}"] = layer.weight * layer.alpha
     others = {type(m).__name__ for m in network.mlp if not hasattr(m, "alpha")}
     return {
         "layers": len(linear),
+        "widths": [layer.out_features for layer in linear[:-1]],
         "activation": "+".join(sorted(others)) or None,
         "bias": bool(network.bias),
     }

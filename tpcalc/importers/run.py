@@ -11,7 +11,7 @@ from ase.data import atomic_numbers, covalent_radii
 
 from tpcalc.errors import CheckFailed, InputError, check_name
 from tpcalc.evaluator import Evaluator
-from tpcalc.importers import foreign, mace, nequix, sevennet
+from tpcalc.importers import foreign, mace, nequip, nequix, sevennet
 from tpcalc.potential import Potential
 from tpcalc.storage import save_potential
 
@@ -91,7 +91,7 @@ def _convert(path: Path, source: str, head: str | None, python) -> tuple[Potenti
         return sevennet.load(path)
     if source == "mace":
         return mace.load(path, python, head)
-    raise InputError("--from nequip: models of the nequip package are not carried yet")
+    return nequip.load(path, python)
 
 
 def probe_structures(potential: Potential) -> list[Atoms]:

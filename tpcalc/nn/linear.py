@@ -139,3 +139,15 @@ class CommonLinear(torch.nn.Module):
     def each_species(self, x: torch.Tensor) -> torch.Tensor:
         """As `SpeciesLinear.each_species`."""
         return self.linear(x)
+
+
+class NoConnection(torch.nn.Module):
+    """No self-connection: a layer's features come from neighbours alone, [N, in] -> [N, 0]."""
+
+    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        """As `SpeciesLinear.forward`, without columns."""
+        return x[:, :0]
+
+    def each_species(self, x: torch.Tensor) -> torch.Tensor:
+        """As `SpeciesLinear.each_species`, without columns."""
+        return x[:, :0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from tpcalc.nn.elements import numbers_and_radii
+from tpcalc.errors import InputError
+from tpcalc.nn.cutoff import PolynomialCutoff
+from tpcalc.nn.elements import ATOMIC_NUMBERS, numbers_and_radii
 
 
 class Zbl(torch.nn.Module):
@@ -48,4 +50,44 @@ class Zbl(torch.nn.Module):
         envelope = torch.where(u < 1.0, envelope, torch.zeros_like(u))
         # 14.3996 eV Å = e^2 / (4 pi epsilon_0)
         energy = 0.5 * 14.3996 * zs * zr / r * phi * envelope
+        return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
+
+
+class UniversalZbl(torch.nn.Module):
+    """Half of the ZBL energy of each edge, summed at its receiver, under the model's cutoff.
+
+    V(r) = (k Zi Zj / r) phi(r / a) f(r / rc), a = 0.4685 Å / (Zi^0.23 + Zj^0.23): the universal
+    screening of LAMMPS' `pair_style zbl` with its constants, as NequIP has it. In the scaled units
+    of the architecture: `strength` [num_species] multiplies the energy of a receiver (1 / scale
+    makes it eV).
+
+    Raises:
+        InputError: no species, or one that is no element.
+    """
+
+    def __init__(self, species: list[str], cutoff: float, p: float = 6.0):
+        super().__init__()
+        unknown = [s for s in species if s not in ATOMIC_NUMBERS]
+        if unknown or not species:
+            raise InputError(
+                f"ZBL repulsion needs element symbols, got {', '.join(unknown) or 'none'}"
+            )
+        numbers = torch.tensor([float(ATOMIC_NUMBERS[s]) for s in species], dtype=torch.float64)
+        self.register_buffer("numbers", numbers)
+        # half of e^2 / (4 pi epsilon_0), eV Å
+        self.register_buffer("prefactor", torch.tensor(0.5 * 14.399645, dtype=torch.float64))
+        self.register_buffer("strength", torch.ones(len(species), dtype=torch.float64))
+        self.cutoff = PolynomialCutoff(cutoff, p)
+
+    def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
+                z_receivers: torch.Tensor, receivers: torch.Tensor,
+                n_local: int) -> torch.Tensor:  # fmt: skip
+        """As `Zbl.forward`: [n_local]."""
+        r = edge_lengths
+        zs, zr = self.numbers.index_select(0, z_senders), self.numbers.index_select(0, z_receivers)
+        x = r * (zs.pow(0.23) + zr.pow(0.23)) / 0.46850
+        phi = 0.02817 * torch.exp(-0.20162 * x) + 0.28022 * torch.exp(-0.40290 * x)
+        phi = phi + 0.50986 * torch.exp(-0.94229 * x) + 0.18175 * torch.exp(-3.19980 * x)
+        energy = self.prefactor * zs * zr / r * phi * self.cutoff(r)
+        energy = energy * self.strength.index_select(0, z_receivers)
         return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
