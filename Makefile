@@ -20,8 +20,9 @@ test: lint
 test-import: $(VENV)/.dev
 	$(BIN)/tpcalc import --make-env mace
 	$(BIN)/tpcalc import --make-env sevennet
+	$(BIN)/tpcalc import --make-env nequip
 	E=$${XDG_CACHE_HOME:-$$HOME/.cache}/tpcalc/envs; OMP_NUM_THREADS=1 \
-	TPCALC_PYTHON_MACE=$$E/mace/bin/python TPCALC_PYTHON_SEVENNET=$$E/sevennet/bin/python \
+	TPCALC_PYTHON_MACE=$$E/mace/bin/python TPCALC_PYTHON_SEVENNET=$$E/sevennet/bin/python TPCALC_PYTHON_NEQUIP=$$E/nequip/bin/python \
 	$(BIN)/python -m pytest -m imports
 
 lint: $(VENV)/.dev

@@ -19,7 +19,8 @@ _BUILT = ("num_species", "species", "cutoff", "variant")  # the architecture's, 
 class Potential(torch.nn.Module):
     """Energies of atoms from species and edge vectors.
 
-    E_i = shift[species_i] + scale * model_i, in eV (scale: a number, or one a species); `scale` and `shifts` and their sum stay
+    E_i = shift[species_i] + scale * model_i, in eV (one scale, or one a
+    species); `scale` and `shifts` and their sum stay
     float64 in every dtype (a carbon atom is -1000 eV, forces come from meV). An atom without
     edges has exactly its shift.
 
@@ -33,7 +34,8 @@ class Potential(torch.nn.Module):
     __jit_unused_properties__ = ["dtype"]
 
     def __init__(self, model: torch.nn.Module, species: list[str], cutoff: float,
-                 scale: float | list[float], shifts: list[float], config: dict, variant: str):  # fmt: skip
+                 scale: float | list[float], shifts: list[float], config: dict,
+                 variant: str):  # fmt: skip
         super().__init__()
         self.model = model
         self.species = list(species)
@@ -109,7 +111,8 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
     Args:
         config: `architecture` ("nequip"), `function` ("cg", "shared", "gaunt", ...),
             `species` (element symbols), `cutoff` (Å), optional `scale` (eV, a number or
-            symbol -> number) and `shifts` (eV, symbol -> energy), and the keyword arguments of the architecture.
+            symbol -> number) and `shifts` (eV, symbol -> energy), and the keyword arguments of
+            the architecture.
         variant: an algorithm of the function; None takes the function's reference.
 
     Raises:

@@ -58,7 +58,7 @@ class InteractionLayer(torch.nn.Module):
 
     def padded(self, sc: torch.Tensor) -> torch.Tensor:
         """The self-connection with zeros where it has no block: [n, gate.irreps_in]."""
-        if len(self.pad_sc) == 0:
+        if len(self.pad_sc) == 1 and self.pad_sc[0][0] == 1:
             return sc
         parts: list[torch.Tensor] = []
         start = 0
@@ -260,7 +260,7 @@ def _layer_irreps(hidden_irreps: str | list[str], num_layers: int) -> list[Irrep
 
 
 def _padding(present: Irreps, wanted: Irreps) -> list[tuple[int, int]]:
-    """(1 where the block exists, else 0; its width) for each block of `wanted`; [] if all do."""
+    """(1 where the block exists, else 0; its width) for each block of `wanted`."""
     if present == wanted:
-        return torch.jit.annotate(list[tuple[int, int]], [])
+        return [(1, wanted.dim)]
     return [(int(ir in present), mul * ir.dim) for mul, ir in wanted]

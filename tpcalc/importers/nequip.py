@@ -259,7 +259,7 @@ def _species_matrices(layer, prefix: str, state: dict, gains: dict, columns: lis
     irreps_in = layer.conv.irreps_node
     embedding = state["type_embed"]
     parts = []
-    for mul, ir in layer.gate.irreps_in:
+    for _, ir in layer.gate.irreps_in:
         if ir not in irreps_in:
             continue
         weight = state[f"{prefix}.sc.{ir}"]  # [in, embedding, out]

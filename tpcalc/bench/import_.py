@@ -76,7 +76,7 @@ def _row(package: str, variant: str, times: list[tuple[float, float]], peak: flo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `tpcalc bench imported`."""
+    """Arguments of `tpcalc bench import`."""
     parser.add_argument("model", help="NAME.safetensors made by tpcalc import")
     parser.add_argument("--original", required=True, help="the file it was made from")
     parser.add_argument("--against", required=True, help="mace or sevennet")
