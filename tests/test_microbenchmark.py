@@ -5,7 +5,7 @@ import json
 
 import pytest
 from tpcalc.analysis.expressivity import expressivity
-from tpcalc.bench.microbenchmark import degrees_of_freedom, parity_of
+from tpcalc.bench.microbenchmark_cases import degrees_of_freedom, parity_of
 from tpcalc.cli import main
 
 SMALL = ["bench", "microbenchmark", "--json", "--repeat", "1", "--batch", "4"]
@@ -65,7 +65,7 @@ def test_refusals(capsys):
     for arguments, sentence in (
         (["--lmax", "0"], "not a comma list of whole numbers >= 1"),
         (["--places", "setting"], "did you mean 'settings'"),
-        (["--batch", "0"], "--batch is 0"),
+        (["--batch", "0"], "--batch '0' is not a comma list"),
     ):
         assert main([*SMALL, *arguments]) == 2
         assert sentence in capsys.readouterr().err

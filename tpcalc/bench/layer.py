@@ -16,6 +16,7 @@ from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 from tpcalc.tensor_products import convolution, parse_variant
+from tpcalc.tensor_products.shared.edge_matrix import EdgeMatrixConvolution
 
 COLUMNS = {
     "variant": "variant",
@@ -28,6 +29,19 @@ COLUMNS = {
     "both_times": "(both) .2f",
     "difference": "difference .1e",
 }
+
+
+FLOOR = "(gather, weigh, sum)"
+
+
+class GatherWeighSum(EdgeMatrixConvolution):
+    """`shared/edge_matrix` with the unit matrix for every edge: out_n = sum of w_e x_s(e).
+
+    The least that a form made of PyTorch ops does, since none of them joins two of these steps.
+    """
+
+    def product(self, matrices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=tuple(DTYPE_NAMES), default="float32")
     add("--threads", type=int, default=1, help="default 1")
     add("--repeat", type=int, default=21, help="timed calls each (default 21)")
+    add(
+        "--floor",
+        action="store_true",
+        help="add what no form in PyTorch ops avoids: gather, weigh, sum; no product at all",
+    )
     add("--retain", action="store_true",
         help="keep freed memory in the process (mallopt), for all variants")  # fmt: skip
 
@@ -66,7 +85,7 @@ def run(args: argparse.Namespace) -> dict:
             raise InputError(f"--lmax {args.lmax!r} is not a comma list of whole numbers")
         result = bench_layer(
             variants, int(lmax), args.channels, args.edges, args.nodes, args.paths, args.dtype,
-            args.threads, args.repeat,
+            args.threads, args.repeat, args.floor,
         )  # fmt: skip
         result["retained_memory"] = args.retain
         results.append(result)
@@ -78,8 +97,11 @@ def run(args: argparse.Namespace) -> dict:
 def bench_layer(
     variants: list[str], lmax: int, channels: int = 64, edges: int = 8000, nodes: int = 200,
     paths: str = "natural", dtype: str = "float32", threads: int = 1, repeat: int = 21,
+    floor: bool = False,
 ) -> dict:  # fmt: skip
     """Forward, and forward with all three gradients, of each variant as TorchScript.
+
+    `floor` adds `GatherWeighSum` as a last line.
 
     The variants take turns. With one thread the process's CPU time is measured (others on the
     machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
@@ -94,11 +116,16 @@ def bench_layer(
             raise InputError(f"{name} {value}; at least 1 is needed")
     with Clock(threads) as clock:
         layers = _layers(variants, lmax, channels, paths, DTYPE_NAMES[dtype])
+        num_paths = len(next(iter(layers.values())).tensor_product.paths)
+        if floor:
+            natural = _layers(["shared/edge_matrix"], lmax, channels, "natural", DTYPE_NAMES[dtype])
+            tensor_product = natural["shared/edge_matrix"].tensor_product
+            layers[FLOOR] = GatherWeighSum(tensor_product).to(DTYPE_NAMES[dtype])
         jobs = _jobs(layers, nodes, edges, DTYPE_NAMES[dtype])
         times = in_turns(jobs, repeat, clock.now, "layer")
     return {
         "lmax": lmax, "channels": channels, "edges": edges, "nodes": nodes, "paths": paths,
-        "num_paths": len(next(iter(layers.values())).tensor_product.paths), "dtype": dtype,
+        "num_paths": num_paths, "dtype": dtype,
         "threads": threads, "repeat": repeat,
         "clock": clock.name,
         "variants": _rows(layers, jobs, times),
@@ -142,7 +169,7 @@ def _jobs(layers: dict, nodes: int, edges: int, dtype) -> dict[tuple[str, str], 
 
         def both(script=script, basis=basis, w=w, probe=probe):
             out = script(feats, basis, w, senders, receivers, nodes)
-            return torch.autograd.grad(out, (feats, basis, w), probe)
+            return torch.autograd.grad(out, (feats, basis, w), probe, allow_unused=True)
 
         jobs[name, "forward"], jobs[name, "both"] = forward, both
     return jobs

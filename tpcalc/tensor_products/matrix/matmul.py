@@ -7,6 +7,7 @@ import math
 import torch
 from e3nn.o3 import wigner_3j
 
+from tpcalc.tensor_products.apply import apply_table
 from tpcalc.tensor_products.factored import Label
 from tpcalc.tensor_products.matrix.reference import MatrixReference
 
@@ -35,9 +36,9 @@ class MatrixMatmul(MatrixReference):
         for i, j in pairs:
             p1, p3 = firsts[i], firsts[i] * seconds[j]
             take.append(self._table(out, lambda c, p1=p1, p3=p3: c.tag == p1 and c.p == p3))
-        self.register_buffer("make1", make1, persistent=False)  # [comp1, n1 size^2]
-        self.register_buffer("make2", make2, persistent=False)
-        take3 = torch.cat(take, 1).T * math.sqrt(self.size)  # [products size^2, comp3]
+        self.register_buffer("make1", make1.T.contiguous(), persistent=False)  # [n1 size^2, comp1]
+        self.register_buffer("make2", make2.T.contiguous(), persistent=False)
+        take3 = torch.cat(take, 1) * math.sqrt(self.size)  # [comp3, products size^2]
         self.register_buffer("take3", take3.contiguous(), persistent=False)
 
     @torch.jit.unused
@@ -51,10 +52,21 @@ class MatrixMatmul(MatrixReference):
         return torch.cat(parts)
 
     def weighted_product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        size = self.size
-        f = x.transpose(-1, -2).matmul(self.make1.to(x.dtype))  # [..., mul, n1 size^2]
-        g = y.transpose(-1, -2).matmul(self.make2.to(x.dtype))
-        f = f.unflatten(-1, [self.n1, size, size]).index_select(-3, self.first)
-        g = g.unflatten(-1, [self.n2, size, size]).index_select(-3, self.second)
-        z = f.matmul(g).flatten(-3)  # [..., mul, products size^2]
-        return z.matmul(self.take3.to(x.dtype)).transpose(-1, -2)
+        size = [self.size, self.size]
+        f = apply_table(self.make1.to(x.dtype), x).unflatten(-2, [self.n1] + size)
+        g = apply_table(self.make2.to(x.dtype), y).unflatten(-2, [self.n2] + size)
+        f = f.index_select(-4, self.first)  # [..., products, size, size, mul]
+        g = g.index_select(-4, self.second)
+        z = self.multiply(f, g).flatten(-4, -2)  # [..., products size^2, mul]
+        return apply_table(self.take3.to(x.dtype), z)
+
+    def multiply(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        """Matrices [..., size, size, mul], channel by channel; channels stay innermost, since
+        one small product a channel is slow."""
+        if f.shape[-1] == 1 and g.shape[-1] == 1:
+            return f.squeeze(-1).matmul(g.squeeze(-1)).unsqueeze(-1)
+        columns, rows = f.unbind(-2), g.unbind(-3)  # [..., size, mul] each
+        z = columns[0].unsqueeze(-2) * rows[0].unsqueeze(-3)
+        for column, row in zip(columns[1:], rows[1:]):
+            z = z + column.unsqueeze(-2) * row.unsqueeze(-3)
+        return z

@@ -86,9 +86,13 @@ class EdgeMatrixConvolution(Convolution):
         targets = torch.split(receivers, sizes)
         for k, sources in enumerate(torch.split(senders, sizes)):
             gathered = x.index_select(0, sources)  # [e, d1, mul]
-            messages = bases[k].bmm(gathered.mul_(weights[k].unsqueeze(1)))  # [e, d3, mul]
+            messages = self.product(bases[k], gathered.mul_(weights[k].unsqueeze(1)))
             out = out.index_add_(0, targets[k], messages.flatten(1))
         return out
+
+    def product(self, matrices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """[e, d3, d1], weighted features [e, d1, mul] -> [e, d3, mul]."""
+        return matrices.bmm(x)
 
     def portions(self, edges: int, x: torch.Tensor) -> list[int]:
         """How many edges are taken at a time: all on a GPU."""
