@@ -69,3 +69,18 @@ def test_refusals(capsys):
     ):
         assert main([*SMALL, *arguments]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_convolution_and_sweeps(capsys):
+    """Every batch with every number of channels, edges an atom and dtype, in one table."""
+    rows = rows_of(capsys, "--places", "convolution", "--variants", "cg/e3nn,shared/edge_matrix",
+                   "--lmax", "1", "--batch", "3,5", "--channels", "1,2", "--degree", "2,4",
+                   "--dtype", "float32,float64", "--backward")  # fmt: skip
+    points = {(r["place"], r["batch"], r["channels"], r["dtype"], r["variant"]) for r in rows}
+    assert len(points) == len(rows) == 2**5
+    for first, second in zip(rows[::2], rows[1::2]):
+        assert (first["variant"], first["dof"]) == ("cg/e3nn", 4)
+        assert (second["variant"], second["dof"]) == ("shared/edge_matrix", 1)
+        assert first["times"] == first["both_times"] == 1
+        assert second["times"] == pytest.approx(first["ms"] / second["ms"])
+        assert second["both_times"] == pytest.approx(first["both_ms"] / second["both_ms"])

@@ -76,3 +76,13 @@ def test_cost_of_an_edge():
     grid = convolution_cost(convolution("gaunt/grid", *IRREPS), 5, 4)
     assert fourier["flops"] > 3 * grid["flops"]
     assert not fourier["unknown"]
+
+
+@pytest.mark.parametrize("function", ["cg", "shared", "gaunt"])
+def test_cost_of_the_fused_op_is_counted_from_its_table(function):
+    """0 x 0 -> 0 alone: M from one non-zero, one entry for every channel, weight and sum."""
+    conv = convolution(f"{function}/fused", "4x0e", "0e", "0e")
+    cost = convolution_cost(conv, 3, 2)
+    own = 4 * 3 if function == "gaunt" else 0  # w1 w2 w3, summed over terms, come first
+    assert cost["flops"] == pytest.approx(2 + 2 * 4 + 2 * 4 + own)
+    assert not cost["unknown"]

@@ -50,7 +50,7 @@ def _conv_flops(h, y, w, senders, receivers, paths, couplings, coef, n) -> float
     """`tpcalc::conv`: per edge and row the matrix M from its non-zeros, then every entry of M
     with every channel, one weight and one addition an output."""
     total = 0
-    for d1, d3, mul, *_, begin, end in paths.tolist():
+    for _, d3, mul, *_, begin, end in paths.tolist():
         entries = len(set(couplings[begin:end, 0].tolist()))
         total += 2 * (end - begin) + 2 * entries * mul + 2 * d3 * mul
     return float(total * senders.numel())

@@ -54,6 +54,7 @@ COLUMNS = {
 }
 PLOTTED = {"ms": "ms", "us_per_dof": "µs per degree of freedom", "gflops": "GFLOP/s",
            "gbytes": "GB/s"}  # fmt: skip
+SWEPT = ("batch", "channels", "dtype", "device")
 WARM_UP = 3  # torch's profiling executor compiles in the second call
 
 
@@ -227,7 +228,6 @@ def plot(rows: list[dict], path: str) -> None:
     except ModuleNotFoundError as error:
         raise MissingDependency("--plot needs matplotlib: pip install 'tpcalc[report]'") from error
     places = list(dict.fromkeys(row["place"] for row in rows))
-    swept = [k for k in ("batch", "channels", "dtype", "device") if len({r[k] for r in rows}) > 1]
     shown = [key for key in PLOTTED if any(key in row for row in rows)]
     size = (4 * len(places), 3.2 * max(len(shown), 1))
     figure, axes = pyplot.subplots(max(len(shown), 1), len(places), figsize=size, squeeze=False)
@@ -235,13 +235,16 @@ def plot(rows: list[dict], path: str) -> None:
     for line, key in zip(axes, shown):
         for axis, place in zip(line, places):
             curves: dict[str, list[tuple[int, float]]] = {}
-            for row in rows:
-                if row["place"] == place and key in row:
+            here = [row for row in rows if row["place"] == place]
+            swept = [k for k in SWEPT if len({row[k] for row in here}) > 1]
+            for row in here:
+                if key in row:
                     label = " ".join(str(row[k]) for k in ("variant", *swept))
                     curves.setdefault(label, []).append((row["lmax"], row[key]))
             for n, (label, points) in enumerate(curves.items()):
                 axis.plot(*zip(*points), marker=markers[n % len(markers)], label=label)
             axis.set(title=place, xlabel="L", ylabel=PLOTTED[key])
+            axis.set_xticks(sorted({row["lmax"] for row in here}))
             if curves:
                 axis.set_yscale("log")
                 axis.legend(fontsize=6)
