@@ -16,6 +16,8 @@ CASES = {
     "missing_degree": ("3x1o", "0e+1o+2e+3o"),
     "scalars": ("2x0e", "0e+1o+2e"),
     "one_channel": ("1x0e+1x1o", "0e+1o"),
+    "small_output": ("2x1o+2x2e", "0e+1o+2e+3o", "0e+1o"),
+    "large_output": ("2x0e+2x1o", "0e+1o+2e", "1o+2e+1e+3o"),
     "uneven": UNEVEN,
 }
 EXACT = [name for name in VARIANTS if variant_class(name).exact]
@@ -77,19 +79,27 @@ def test_convolution_is_gather_product_sum(variant, case):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_rotation_and_inversion(variant):
+def test_rotation_inversion_and_rotoreflection(variant):
+    """Values, and gradients by the edge vectors of a quadratic invariant of the output."""
     conv = convolution(variant, *UNIFORM)
     feats, vectors, weights, senders, receivers = edges(conv)
-    out = apply(conv, feats, vectors, weights, senders, receivers)
-    defect = 1e-11 if conv.tensor_product.exact else 0.2
-    for inversion in (1.0, -1.0):
-        rotation = o3.rand_matrix().double()
-        rotation, _ = torch.linalg.qr(rotation)
-        rotation = rotation * torch.det(rotation) * inversion
+
+    def run(feats, vectors):
+        vectors = vectors.clone().requires_grad_(True)
+        out = apply(conv, feats, vectors, weights, senders, receivers)
+        return out.detach(), torch.autograd.grad(out.square().sum(), vectors)[0]
+
+    out, grad = run(feats, vectors)
+    defect = 1e-12 if conv.tensor_product.exact else 0.2
+    turn, _ = torch.linalg.qr(o3.rand_matrix().double())
+    turn = turn * torch.det(turn)
+    for rotation in (turn, -torch.eye(3, dtype=F64), -turn):
         to_in = matrix_ir_mul(conv.irreps_node, rotation)
         to_out = matrix_ir_mul(conv.irreps_out, rotation)
-        rotated = apply(conv, feats @ to_in.T, vectors @ rotation.T, weights, senders, receivers)
+        rotated, rotated_grad = run(feats @ to_in.T, vectors @ rotation.T)
         assert (rotated - out @ to_out.T).abs().max() < defect * out.abs().max()
+        if conv.tensor_product.exact:
+            assert (rotated_grad - grad @ rotation.T).abs().max() < 2e-12 * grad.abs().max()
 
 
 def matrix_ir_mul(irreps, rotation):
@@ -136,6 +146,21 @@ def test_scripts_to_the_same_numbers(variant):
     for _ in range(3):  # the profiling executor optimises from the second call on
         out = scripted(feats, basis, weights, senders, receivers)
         torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compiles_to_the_same_numbers(variant):
+    """torch.compile's tracing and its derivatives; no code is generated, which takes a minute."""
+    conv = convolution(variant, "2x0e+2x1o", "0e+1o")
+    compiled = torch.compile(conv, backend="aot_eager")
+    feats, vectors, weights, senders, receivers = edges(conv)
+    feats.requires_grad_(True)
+    basis = conv.edge_basis(vectors)
+    results = []
+    for made in (compiled, conv):
+        out = made(feats, basis, weights, senders, receivers)
+        results.append((out, *torch.autograd.grad(out.square().sum(), feats)))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])

@@ -9,6 +9,7 @@ from tpcalc.errors import InputError
 from tpcalc.o3.gaunt import gaunt
 from tpcalc.o3.quadrature import gauss_fourier, gauss_fourier_size, lebedev
 from tpcalc.tensor_products import tensor_product
+from tpcalc.tensor_products.gaunt.grid import choose_nodes
 
 F64 = torch.float64
 
@@ -102,3 +103,66 @@ def test_two_terms_reach_every_even_path_at_degree_2():
     w = torch.randn(product.weight_numel, dtype=F64)
     jacobian = torch.autograd.functional.jacobian(product.materialize, w).reshape(-1, len(w))
     assert torch.linalg.matrix_rank(jacobian, tol=1e-8) == len(product.paths) == 11
+
+
+@pytest.mark.parametrize(
+    ("lmax", "out", "fewest", "product_grid"),
+    [(1, 1, 6, 8), (1, 2, 14, 15), (2, 2, 26, 28), (2, 4, 38, 45), (3, 3, 38, 50), (4, 4, 86, 91),
+     (6, 6, 146, 190)],
+)  # fmt: skip
+def test_smallest_exact_rule_is_chosen(lmax, out, fewest, product_grid):
+    """The counts of reference/tensor_products.md (degree 13 has a negative weight: 86, not 74);
+    the next smaller Lebedev rule is not exact."""
+    degree = 2 * lmax + out
+    assert len(choose_nodes("lebedev", degree)[0]) == fewest
+    assert len(choose_nodes("gauss", degree)[0]) == product_grid
+    ins = "+".join(f"1x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+    outs = "+".join(f"{l}{'eo'[l % 2]}" for l in range(out + 1))
+    grid = tensor_product("gaunt/grid", ins, ins, outs)
+    assert grid.to_nodes1.shape[0] == fewest
+    if 3 < degree < 10:  # 3 is the smallest rule there is
+        points, weights = lebedev(_next_smaller_degree(degree))
+        worst = max(
+            (triple(lmax, lmax, c, points, weights) - gaunt(lmax, lmax, c)).abs().max().item()
+            for c in range(out + 1)
+        )
+        assert worst > 1e-3
+
+
+def _next_smaller_degree(degree):
+    """Largest degree whose rule has fewer nodes."""
+    count = len(lebedev(degree)[0])
+    return max(d for d in range(1, degree) if len(lebedev(d)[0]) < count)
+
+
+@pytest.mark.parametrize(("lmax", "beta", "alpha"), [(2, 8, 7), (3, 10, 11)])
+def test_e3nns_own_grids_give_the_product_at_their_threshold_and_not_below(lmax, beta, alpha):
+    """e3nn's equispaced grid: even res_beta > l1 + l2 + l3 and res_alpha > l1 + l2 + l3."""
+    ins = "+".join(f"1x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+    product = tensor_product("gaunt/grid", ins, ins, ins)
+    x, y = torch.randn(2, 5, (lmax + 1) ** 2, dtype=F64)
+    expected = product(x, y, torch.ones(product.weight_numel, dtype=F64))
+
+    def error(beta, alpha):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(F64)  # else e3nn's tables are rounded to float32
+        try:
+            to = o3.ToS2Grid(lmax, (beta, alpha), "integral")
+            back = o3.FromS2Grid((beta, alpha), lmax, "integral")
+        finally:
+            torch.set_default_dtype(before)
+        return float((back(to(x) * to(y)) - expected).abs().max())
+
+    assert error(beta, alpha) < 1e-11
+    assert error(beta - 2, alpha) > 1e-3
+    assert error(beta, alpha - 2) > 1e-3
+
+
+def test_no_cross_product_and_no_pseudo_tensor_from_natural_inputs():
+    product = tensor_product("gaunt/grid", "1x0e+1x1o+1x2e", "0e+1o+2e", "0e+1o+2e+1e+2o+0o")
+    assert {str(ir) for _, ir in product.irreps_out} == {"0e", "1o", "2e"}
+    dense = product.materialize(torch.randn(product.weight_numel, dtype=F64))
+    odd = [(1, 2, 2), (2, 1, 2), (1, 1, 1), (2, 2, 1)]
+    for a, b, c in odd:
+        block = dense[a**2 : (a + 1) ** 2, b**2 : (b + 1) ** 2, c**2 : (c + 1) ** 2]
+        assert block.abs().max() < 1e-13

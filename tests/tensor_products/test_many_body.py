@@ -132,6 +132,41 @@ def test_gaunt_power_is_the_pointwise_power():
     torch.testing.assert_close(cube, f**3, atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize("variant", MANY_BODY)
+def test_atoms_and_channels_are_by_themselves(variant):
+    """Permuted atoms give permuted rows; a channel sees its own features alone."""
+    product = many_body(variant, "3x0e+3x1o", "0e+1o", 3, 2)
+    x, species = atoms(product, 6)
+    out = product(x, species)
+    order = torch.randperm(6)
+    torch.testing.assert_close(product(x[order], species[order]), out[order], atol=1e-12, rtol=0)
+    moved = x.clone().unflatten(1, (4, 3))
+    moved[:, :, 1] += 1.0
+    gap = (product(moved.flatten(1), species) - out).unflatten(1, (4, 3)).abs()
+    assert gap[:, :, [0, 2]].max() < 1e-12
+    assert gap[:, :, 1].max() > 1e-2
+
+
+@pytest.mark.parametrize("variant", MANY_BODY)
+def test_powers_are_symmetric_forms(variant):
+    """Only the cubic weights on: x^3 by the polarised form T(x, y, z), equal in every order."""
+    product = many_body(variant, "1x0e+1x1o", "0e", 3, 1)
+    species = torch.zeros(1, dtype=torch.long)
+    x, y, z = torch.randn(3, 1, 4, dtype=F64)
+
+    def cubic(v):  # the part of third degree, by Lagrange's formula on a line
+        values = [product(s * v, species) for s in (-2.0, -1.0, 1.0, 2.0)]
+        return (values[3] - values[0] - 2 * (values[2] - values[1])) / 12
+
+    def polar(a, b, c):
+        return (cubic(a + b + c) - cubic(a + b) - cubic(b + c) - cubic(a + c) + cubic(a)
+                + cubic(b) + cubic(c)) / 6  # fmt: skip
+
+    torch.testing.assert_close(polar(x, x, x), cubic(x), atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(polar(2 * x, y, z), 2 * polar(z, x, y), atol=1e-10, rtol=1e-10)
+    assert cubic(x).abs().max() > 1e-4
+
+
 def test_truncating_intermediates_would_be_another_function():
     product = many_body("gaunt/grid", "1x0e+1x1o+1x2e+1x3o", "0e+1o+2e", 3, 1)
     with torch.no_grad():
