@@ -1,6 +1,6 @@
 """Writes the card of a trained potential, and what it predicts for our own structures.
 
-    python -m tpcalc.train.card models/NAME [--structure examples/3bpa.xyz]
+    python -m tpcalc.train.card models/DATASET-FUNCTION [--structure examples/DATASET.xyz]
 
 Everything in `models/NAME/README.md` comes from the manifest inside
 `models/NAME/potential.safetensors`; `models/NAME/predictions.json` holds energies and forces of
@@ -53,6 +53,12 @@ def write_card(folder: Path, structure: Path) -> list[Path]:
         temporary.write_text(content, encoding="utf-8")
         os.replace(temporary, target)
     return paths
+
+
+def default_structure(folder: Path) -> Path:
+    """examples/DATASET.xyz beside models/, for the folder models/DATASET-FUNCTION."""
+    folder = folder.resolve()
+    return folder.parents[1] / "examples" / f"{folder.name.split('-')[0]}.xyz"
 
 
 def structures(path: Path) -> list[Atoms]:
@@ -225,14 +231,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tpcalc.train.card", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="models/NAME")
     parser.add_argument("--description", help="paragraph to store in the manifest first")
-    parser.add_argument("--structure", type=Path, help="default: examples/3bpa.xyz beside models/")
+    parser.add_argument("--structure", type=Path, help="default: examples/DATASET.xyz beside models/")
     args = parser.parse_args(arguments)
     for folder in args.folders:
-        default = folder.resolve().parents[1] / "examples" / "3bpa.xyz"
         try:
             if args.description:
                 update_manifest(folder / "potential.safetensors", description=args.description)
-            paths = write_card(folder, args.structure or default)
+            paths = write_card(folder, args.structure or default_structure(folder))
         except TpcalcError as error:
             print(f"tpcalc.train.card: {error}", file=sys.stderr)
             return error.exit_code
