@@ -1,4 +1,4 @@
-"""Makes water.data: 64 molecules in a cubic box, equilibrated with our own potential.
+"""Makes water.data and ../water.xyz: 64 molecules in a cube, equilibrated with our potential.
 
     python examples/lammps/make_water.py models/water-cg/potential.safetensors [--steps 2000]
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("potential", help="NAME.safetensors for H and O")
     parser.add_argument("--steps", type=int, default=2000, help="of 0.5 fs (2000)")
     parser.add_argument("--out", default=str(Path(__file__).with_name("water.data")))
+    structure = Path(__file__).parents[1] / "water.xyz"
+    parser.add_argument("--structure", default=str(structure), help="extended XYZ of the same")
     args = parser.parse_args(arguments)
     atoms = draw()
     atoms.calc = TPCalculator(args.potential, radial="spline")
@@ -68,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = MDSettings(steps=args.steps, ensemble="nvt", temperature=330.0, friction=0.02)
     summary = run_md(atoms, settings)
     write_data(bare(atoms), args.out, ["H", "O"])
+    ase.io.write(args.structure, bare(atoms), format="extxyz")
     print(f"{args.out}: {len(atoms)} atoms, {summary['temperature_K']:.0f} K")
 
 

@@ -21,11 +21,8 @@ MODELS = ROOT / "models"
 
 
 def model(name):
-    """Path of models/NAME, skipping the test where the repository has not got it yet."""
-    path = MODELS / name / "potential.safetensors"
-    if not path.exists():
-        pytest.skip(f"models/{name} is not in this tree")
-    return path
+    """Path of the potential."""
+    return MODELS / name / "potential.safetensors"
 
 
 def shipped(name, folder, file, **options):

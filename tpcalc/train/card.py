@@ -231,7 +231,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tpcalc.train.card", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="models/NAME")
     parser.add_argument("--description", help="paragraph to store in the manifest first")
-    parser.add_argument("--structure", type=Path, help="default: examples/DATASET.xyz beside models/")
+    parser.add_argument(
+        "--structure", type=Path, help="default: examples/DATASET.xyz beside models/"
+    )
     args = parser.parse_args(arguments)
     for folder in args.folders:
         try:
