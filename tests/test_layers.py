@@ -9,13 +9,14 @@ PACKAGE = Path(__file__).parents[1] / "tpcalc"
 
 # what each part may import of the package; errors and `tpcalc` itself (the version) always.
 # Own folder always. Lower parts stand first.
-CORE = {"o3", "kernels"}
+CORE = {"o3", "kernels", "devices"}
 PRODUCTS = CORE | {"tensor_products", "halo"}
 NETWORK = PRODUCTS | {"nn", "architectures"}
 MODEL = NETWORK | {"potential", "storage"}
 RUN = MODEL | {"graph", "evaluator", "autotune", "calculator", "structures", "progress", "export"}
 ALLOWED = {
     "errors": set(),
+    "devices": set(),
     "o3": set(),
     "kernels": {"o3"},
     "halo": set(),
@@ -24,6 +25,7 @@ ALLOWED = {
     "progress": set(),
     "tables": set(),
     "structures": set(),
+    "rdf": set(),
     "tensor_products": CORE,
     "nn": PRODUCTS,
     "architectures": PRODUCTS | {"nn"},
@@ -48,7 +50,7 @@ ALLOWED = {
     "__main__": None,
 }
 USES_ASE = {
-    "structures", "evaluator", "calculator", "md", "relax", "verify", "bench", "train",
+    "structures", "evaluator", "calculator", "md", "relax", "verify", "bench", "train", "rdf",
     "testing", "importers", "lammps", "analysis",
 }  # fmt: skip
 

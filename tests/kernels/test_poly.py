@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 from tpcalc.errors import InputError
-from tpcalc.kernels.trees import FILE, trees_source
 from tpcalc.tensor_products import MANY_BODY, default_many_body
 from tpcalc.tensor_products.symmetric.base import fold_products
 from tpcalc.tensor_products.symmetric.cg import CgSymmetric
 from tpcalc.tensor_products.symmetric.fused import CgPolynomialFused
+from tpcalc.tensor_products.symmetric.trees import FILE, trees_source
 
 F64 = torch.float64
 CASES = [

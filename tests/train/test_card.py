@@ -18,12 +18,12 @@ from tpcalc.train.run import train
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A trained potential in models/tiny, beside examples/3bpa.xyz (here: methanol)."""
+    """A trained potential in models/methanol-cg, beside examples/methanol.xyz (here: methanol)."""
     root = tmp_path_factory.mktemp("root")
-    folder = root / "models" / "tiny"
+    folder = root / "models" / "methanol-cg"
     folder.mkdir(parents=True)
     (root / "examples").mkdir()
-    molecule("CH3OH").write(root / "examples" / "3bpa.xyz")
+    molecule("CH3OH").write(root / "examples" / "methanol.xyz")
     frames = tiny.methanol()
     ase.io.write(folder / "hot.xyz", frames[-9:], format="extxyz")
     path = tiny.folder_with(
@@ -64,7 +64,7 @@ def test_command_budget_and_limits(folder):
     text = (folder / "README.md").read_text()
     line = next(line for line in text.splitlines() if line.startswith("tpcalc train"))
     words = shlex.split(line)
-    assert words[2] == "models/tiny/train.yaml"
+    assert words[2] == "models/methanol-cg/train.yaml"
     config = load_config(folder / "train.yaml", [words[i + 1] for i in range(3, len(words), 2)])
     manifest = read_manifest(folder / "potential.safetensors")
     assert config_to_dict(config) == manifest["training"]["config"]
@@ -80,7 +80,7 @@ def test_command_budget_and_limits(folder):
 def test_predictions(folder):
     expected = json.loads((folder / "predictions.json").read_text())
     calculator = TPCalculator(folder / "potential.safetensors", "cg/e3nn", dtype="float64")
-    frames = card.structures(folder.parents[1] / "examples" / "3bpa.xyz")
+    frames = card.structures(folder.parents[1] / "examples" / "methanol.xyz")
     assert len(expected) == len(frames) == 4
     for atoms, stored in zip(frames, expected, strict=True):
         atoms.calc = calculator
@@ -105,7 +105,10 @@ def test_card_needs_the_record_of_the_training(folder, tmp_path, capsys):
     other = tmp_path / "models" / "other"
     other.mkdir(parents=True)
     (other / "potential.safetensors").write_bytes((folder / "potential.safetensors").read_bytes())
-    assert card.main([str(other), "--structure", str(folder.parents[1] / "examples/3bpa.xyz")]) == 2
+    assert (
+        card.main([str(other), "--structure", str(folder.parents[1] / "examples/methanol.xyz")])
+        == 2
+    )
     assert "lacks train.yaml" in capsys.readouterr().err
     update_manifest(other / "potential.safetensors", description="kept")
     assert "training" in read_manifest(other / "potential.safetensors")

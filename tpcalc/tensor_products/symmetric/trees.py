@@ -1,7 +1,8 @@
-"""Write src/trees.inc: the polynomials of common symmetric contractions as straight-line code.
+"""Write kernels/src/trees.inc: polynomials of common symmetric contractions, straight-line code.
 
-Run `python -m tpcalc.kernels.trees` after a change; a test compares the file with this. One tree
-is the polynomial of one output component: which monomials occur. Their coefficients are data.
+Run `python -m tpcalc.tensor_products.symmetric.trees` after a change; a test compares the file with
+this. One tree is the polynomial of one output component: which monomials occur. Their coefficients
+are data.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from pathlib import Path
 from tpcalc.tensor_products.symmetric.cg import CgPolynomial
 from tpcalc.tensor_products.symmetric.fused import polynomial_terms
 
-FILE = Path(__file__).with_name("src") / "trees.inc"
+FILE = Path(__file__).parents[2] / "kernels" / "src" / "trees.inc"
 # degrees 0..lmax of the features, largest power, outputs: what MACE models use
 SHAPES = (
     (1, 2, "0e+1o"), (1, 3, "0e+1o"), (2, 2, "0e+1o"), (2, 3, "0e+1o+2e"), (3, 2, "0e+1o"),
     (3, 3, "0e+1o+2e"),
 )  # fmt: skip
 HEAD = """\
-// made by tpcalc/kernels/trees.py. TREE(number, components, terms, monomials as words of letters),
-// then the nested sum: out += (a + (a + a x_l + ...) x_j + ...) x_i, with the a in this order.
+// made by tpcalc/tensor_products/symmetric/trees.py. TREE(number, components, terms, monomials as
+// words of letters), then the nested sum: out += (a + (a + a x_l + ...) x_j + ...) x_i, with the a in this order.
 // I1, J2: the sum in this bracket begins with a term of its own; I0, J0: it does not.
 """
 
