@@ -20,7 +20,8 @@ SHAPES = (
 )  # fmt: skip
 HEAD = """\
 // made by tpcalc/tensor_products/symmetric/trees.py. TREE(number, components, terms, monomials as
-// words of letters), then the nested sum: out += (a + (a + a x_l + ...) x_j + ...) x_i, with the a in this order.
+// words of letters), then the nested sum: out += (a + (a + a x_l + ...) x_j + ...) x_i, with the
+// a in this order.
 // I1, J2: the sum in this bracket begins with a term of its own; I0, J0: it does not.
 """
 
