@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 from decks import SYSTEMS, by_ase, far_corner, single_point
+from tpcalc.export import export_potential
 from tpcalc.tensor_products import VARIANTS, variant_class
+
+from small import random_potential
 
 TOLERANCE = {"float64": 1e-10, "float32": 5e-6}
 EXACT_CG = [v for v in VARIANTS if v.startswith("cg/") and variant_class(v).exact]
@@ -45,6 +48,19 @@ def test_variants_on_two_ranks_one_of_them_with_one_atom(variant, exported, pote
     force = np.abs(want["forces"]).max()
     assert np.abs(got["forces"] - want["forces"]).max() < 1e-10 * force
     assert f"variant              {variant} (" in got["run"].log
+
+
+@pytest.mark.parametrize("interaction", ["cg", "gaunt:2"])
+def test_products_between_the_layers_on_two_ranks(interaction, tmp_path):
+    """Node-wise, so local atoms only; the exchange of ghosts comes after them."""
+    potential = random_potential(num_layers=3, scale=3.0, interaction=interaction)
+    file = tmp_path / "a.pt"
+    export_potential(potential, file, dtype="float64", variant="cg/grouped")
+    atoms = SYSTEMS["crystal"]()
+    want = by_ase(atoms, potential)
+    got = single_point(atoms, file, tmp_path, ranks=2)
+    shifts = np.array([potential.shifts[potential.species.index(s)] for s in atoms.symbols])
+    check(got, want, TOLERANCE["float64"], shifts)
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,14 @@ def test_no_cross_product_and_no_pseudo_tensor_from_natural_inputs():
     for a, b, c in odd:
         block = dense[a**2 : (a + 1) ** 2, b**2 : (b + 1) ** 2, c**2 : (c + 1) ** 2]
         assert block.abs().max() < 1e-13
+
+
+def test_separable_sums_multiply_less_from_degree_4_on():
+    """Entries of the tables that each signal is multiplied with, dense grid against the sums."""
+    for lmax in (4, 6, 8):
+        ins = "+".join(f"1x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+        dense = tensor_product("gaunt/grid", ins, ins, nodes="gauss").to_nodes1.numel()
+        separable = tensor_product("gaunt/separable", ins, ins)
+        beta = separable.legendre1.shape[2]
+        sums = separable.legendre1[0].numel() + separable.fourier1.numel() * beta
+        assert sums < dense / (0.4 * lmax)

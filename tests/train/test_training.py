@@ -249,3 +249,18 @@ def test_the_late_energy_weight_does_not_kick_the_weights(tmp_path):
     this.fit(StopRequest(), lambda: None, lambda row: None, tick)
     assert jumps[False]
     assert jumps[True][0] == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("interaction", ["cg", "gaunt", "matrix"])
+def test_products_between_the_layers_are_trained(interaction, tmp_path):
+    """Every weight of theirs moves, and the forces are learned."""
+    settings = {**tiny.settings()["potential"], "interaction": interaction}
+    this = trainer(tmp_path, max_epochs=15, potential=settings)
+    this.calibrate()
+    named = dict(this.potential.named_parameters())
+    theirs = {k: v.detach().clone() for k, v in named.items() if "interaction" in k}
+    assert theirs
+    seen = []
+    this.fit(StopRequest(), lambda: None, seen.append)
+    assert all((named[k] - v).abs().max() > 0 for k, v in theirs.items())
+    assert seen[-1]["train_forces"] < 0.2 * seen[0]["train_forces"]

@@ -28,6 +28,7 @@ VARIANTS = {
     "shared/cp": "shared.cp:SharedCp",
     "gaunt/reference": "gaunt.reference:GauntReference",
     "gaunt/grid": "gaunt.grid:GauntGrid",
+    "gaunt/separable": "gaunt.separable:GauntSeparable",
     "gaunt/fourier": "gaunt.fourier:GauntFourier",
     "gaunt/fused": "gaunt.fused:GauntFused",
     "gaunt_full/reference": "gaunt_full.reference:GauntFullReference",
