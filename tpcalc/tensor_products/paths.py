@@ -24,6 +24,11 @@ class Path(NamedTuple):
     offset_out: int  # first channel of this path inside its output block
 
 
+def natural_irreps(lmax: int, channels: int = 1) -> str:
+    """0e + 1o + 2e + ... up to degree `lmax`, each with the same multiplicity."""
+    return "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+
+
 def as_irreps(irreps: str | Irreps) -> Irreps:
     """Parse irreps; empty entries (0x1o) are dropped.
 

@@ -62,38 +62,16 @@ inline Three run_conv_bwd(const Tensor& g_, const Tensor& h_, const Tensor& y_, 
   return {gh.sum(), gy, gw};
 }
 
-Tensor conv(const Tensor& h, const Tensor& y, const Tensor& w, const Tensor& senders,
-            const Tensor& receivers, TABLES, int64_t num_receivers, int64_t out_dim) {
-  check_inputs(h, y, w, senders, receivers);
-  return run_conv(h, y, Weights::given(w), senders, receivers, paths, couplings, coef,
-                  num_receivers, out_dim);
+inline Weights splines(const Tensor& r, const Tensor& kind, const Tensor& table, double step) {
+  return Weights::splines(r, kind, table, step);
 }
 
-Three conv_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& w,
-               const Tensor& senders, const Tensor& receivers, TABLES, Need need) {
-  check_inputs(h, y, w, senders, receivers);
-  return run_conv_bwd(g, h, y, Weights::given(w), senders, receivers, paths, couplings, coef,
-                      need);
-}
-
-Tensor conv_radial(const Tensor& h, const Tensor& y, const Tensor& r, const Tensor& kind,
-                   const Tensor& table, double step, const Tensor& senders,
-                   const Tensor& receivers, TABLES, int64_t num_receivers, int64_t out_dim) {
-  return run_conv(h, y, Weights::splines(r, kind, table, step), senders, receivers, paths,
-                  couplings, coef, num_receivers, out_dim);
-}
-
-Three conv_radial_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& r,
-                      const Tensor& kind, const Tensor& table, double step, const Tensor& senders,
-                      const Tensor& receivers, TABLES, Need need) {
-  return run_conv_bwd(g, h, y, Weights::splines(r, kind, table, step), senders, receivers, paths,
-                      couplings, coef, need);
-}
+#include "conv_entries.inc"
 
 // The order-th derivative of the splined weights: [edges, columns]
 Tensor radial_table(const Tensor& r, const Tensor& kind, const Tensor& table, double step,
                     int64_t order) {
-  const Weights w = Weights::splines(r, kind, table, step);
+  const Weights w = splines(r, kind, table, step);
   TORCH_CHECK(order >= 0 && order <= 3, "tpcalc::radial_table: derivative of order ", order,
               "; cubic splines have orders 0 to 3");
   Tensor out = at::empty({r.size(0), w.columns()}, r.options());

@@ -26,7 +26,7 @@ inline const PolyKernels& poly_kernels() {
 struct PolyInputs {
   Tensor x, coef, species, monomials, terms;
   PolyTable table;
-  std::vector<int32_t> trees;
+  Trees trees;
   std::vector<int64_t> order;
 
   PolyInputs(const Tensor& x_, const Tensor& coef_, const Tensor& species_,
@@ -53,8 +53,8 @@ struct PolyInputs {
              static_cast<int32_t>(d_out), nullptr, nullptr};
     check_table();
     check_species();
-    trees = match_trees(table);
-    if (!trees.empty()) table.tree = trees.data(), table.tree_first = trees.data() + d_out;
+    trees = trees_for(table);
+    if (!trees->empty()) table.tree = trees->data(), table.tree_first = trees->data() + d_out;
     sort_nodes();
   }
 

@@ -1,7 +1,8 @@
 // Which of a table's polynomials are compiled as straight-line code (trees.inc).
 #pragma once
-#include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "poly_abi.h"
@@ -16,26 +17,9 @@ struct TreeShape {
 
 inline const std::vector<TreeShape>& tree_shapes() {
 #define TREE(number, d_in, terms, words) {d_in, terms, words},
-#define I0(i)
-#define I1(i)
-#define J0(j)
-#define J2(j)
-#define X(l)
-#define JE(j)
-#define IE(i)
-#define TREE_END(number)
   static const std::vector<TreeShape> shapes = {
 #include "trees.inc"
   };
-#undef TREE
-#undef I0
-#undef I1
-#undef J0
-#undef J2
-#undef X
-#undef JE
-#undef IE
-#undef TREE_END
   return shapes;
 }
 
@@ -61,6 +45,24 @@ inline std::vector<int32_t> match_trees(const PolyTable& t) {
     found[o] = number, found[t.d_out + o] = first;
   }
   return found;
+}
+
+using Trees = std::shared_ptr<const std::vector<int32_t>>;
+
+// `match_trees`, from a small cache of this thread as `plan_for`: every call of the op asks
+inline Trees trees_for(const PolyTable& t) {
+  constexpr size_t kept = 64;
+  thread_local std::vector<std::pair<std::vector<int32_t>, Trees>> known;
+  std::vector<int32_t> key{t.d_in, t.d_out};
+  for (const int32_t* row : {t.prefix, t.last}) key.insert(key.end(), row, row + t.num_monomials);
+  for (const int32_t* row : {t.term_monomial, t.term_out})
+    key.insert(key.end(), row, row + t.num_terms);
+  for (const auto& entry : known)
+    if (entry.first == key) return entry.second;
+  auto made = std::make_shared<const std::vector<int32_t>>(match_trees(t));
+  if (known.size() == kept) known.erase(known.begin());
+  known.emplace_back(std::move(key), made);
+  return made;
 }
 
 }  // namespace

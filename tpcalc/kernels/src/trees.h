@@ -14,8 +14,6 @@ template <class T> struct TreeCode {
 
 #define TPCALC_X(i) load<T>(x + (i) * lanes<T>)
 
-template <int N, class T> struct Tree;
-
 // Values: t_i = a_i + sum_j (a_ij + sum_l a_ijl x_l) x_j
 #define TREE(number, d, terms, words)                                    \
   template <class T> struct TreeForward##number {                        \
@@ -31,15 +29,6 @@ template <int N, class T> struct Tree;
 #define IE(i) out += t * TPCALC_X(i); }
 #define TREE_END(number) return out; } };
 #include "trees.inc"
-#undef TREE
-#undef I0
-#undef I1
-#undef J0
-#undef J2
-#undef X
-#undef JE
-#undef IE
-#undef TREE_END
 
 // Gradients: gx_i += g t_i, gx_j += g x_i u_ij, gx_l += g x_i x_j a_ijl, and of a the monomials
 #define TREE(number, d, terms, words)                                                \
@@ -69,43 +58,17 @@ template <int N, class T> struct Tree;
   }                                                                        \
   };
 #include "trees.inc"
-#undef TREE
 #undef TPCALC_GA
-#undef I0
-#undef I1
-#undef J0
-#undef J2
-#undef X
-#undef JE
-#undef IE
-#undef TREE_END
 #undef TPCALC_X
 
 #define TREE(number, d, terms, words) \
   {TreeForward##number<T>::run, TreeBackward##number<T, COEF>::run},
-#define I0(i)
-#define I1(i)
-#define J0(j)
-#define J2(j)
-#define X(l)
-#define JE(j)
-#define IE(i)
-#define TREE_END(number)
 template <class T, bool COEF> const TreeCode<T>* tree_code() {
   static const TreeCode<T> code[] = {
 #include "trees.inc"
   };
   return code;
 }
-#undef TREE
-#undef I0
-#undef I1
-#undef J0
-#undef J2
-#undef X
-#undef JE
-#undef IE
-#undef TREE_END
 
 }  // namespace TPCALC_ISA
 }  // namespace tpcalc

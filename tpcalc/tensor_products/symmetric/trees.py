@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tpcalc.tensor_products.paths import natural_irreps
 from tpcalc.tensor_products.symmetric.cg import CgPolynomial
 from tpcalc.tensor_products.symmetric.fused import polynomial_terms
 
@@ -23,20 +24,26 @@ HEAD = """\
 // words of letters), then the nested sum: out += (a + (a + a x_l + ...) x_j + ...) x_i, with the
 // a in this order.
 // I1, J2: the sum in this bracket begins with a term of its own; I0, J0: it does not.
+// Who includes this defines TREE and what it needs of the others; behind it none is left.
 """
+MACROS = ("I0(i)", "I1(i)", "J0(j)", "J2(j)", "X(l)", "JE(j)", "IE(i)", "TREE_END(number)")
 
 
 def trees_source() -> str:
     """The text of trees.inc."""
-    lines, seen = [], set()
+    lines, seen = [_macro_line("ifndef", m) + f"\n#define {m}\n#endif" for m in MACROS], set()
     for lmax, correlation, out in SHAPES:
-        irreps = "+".join(f"1x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
-        for words, _ in polynomial_terms(CgPolynomial(irreps, out, correlation)):
+        for words, _ in polynomial_terms(CgPolynomial(natural_irreps(lmax), out, correlation)):
             key = ((lmax + 1) ** 2, tuple(words))
             if key not in seen:
                 lines += _tree(len(seen), *key)
                 seen.add(key)
+    lines += [_macro_line("undef", m) for m in ("TREE(number)", *MACROS)]
     return HEAD + "\n".join(lines) + "\n"
+
+
+def _macro_line(directive: str, macro: str) -> str:
+    return f"#{directive} {macro.partition('(')[0]}"
 
 
 def _tree(number: int, d_in: int, words: tuple[tuple[int, ...], ...]) -> list[str]:

@@ -136,30 +136,8 @@ Weights splines(const Tensor& r, const Tensor& kind, const Tensor& table, double
   return w;
 }
 
-Tensor conv(const Tensor& h, const Tensor& y, const Tensor& w, const Tensor& senders,
-            const Tensor& receivers, TABLES, int64_t num_receivers, int64_t out_dim) {
-  check_inputs(h, y, w, senders, receivers);
-  return run_conv(h, y, Weights::given(w), senders, receivers, paths, couplings, coef,
-                  num_receivers, out_dim);
-}
-Three conv_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& w,
-               const Tensor& senders, const Tensor& receivers, TABLES, Need need) {
-  check_inputs(h, y, w, senders, receivers);
-  return run_conv_bwd(g, h, y, Weights::given(w), senders, receivers, paths, couplings, coef,
-                      need);
-}
-Tensor conv_radial(const Tensor& h, const Tensor& y, const Tensor& r, const Tensor& kind,
-                   const Tensor& table, double step, const Tensor& senders,
-                   const Tensor& receivers, TABLES, int64_t num_receivers, int64_t out_dim) {
-  return run_conv(h, y, splines(r, kind, table, step), senders, receivers, paths, couplings, coef,
-                  num_receivers, out_dim);
-}
-Three conv_radial_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& r,
-                      const Tensor& kind, const Tensor& table, double step, const Tensor& senders,
-                      const Tensor& receivers, TABLES, Need need) {
-  return run_conv_bwd(g, h, y, splines(r, kind, table, step), senders, receivers, paths,
-                      couplings, coef, need);
-}
+#include "../conv_entries.inc"
+
 Tensor radial_table(const Tensor& r, const Tensor& kind, const Tensor& table, double step,
                     int64_t order) {
   const c10::DeviceGuard guard(r.device());
