@@ -30,20 +30,41 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def whole_numbers(name: str, text: str, least: int = 1) -> list[int]:
+    """A comma list of whole numbers, the value of the option `name`.
+
+    Raises:
+        InputError: an entry that is none, or below `least`.
+    """
+    parts = text.split(",")
+    if not all(part.isdigit() and int(part) >= least for part in parts):
+        raise InputError(f"{name} {text!r} is not a comma list of whole numbers >= {least}")
+    return [int(part) for part in parts]
+
+
+def set_threads(threads: int) -> None:
+    """Threads of torch in this process.
+
+    Raises:
+        InputError: fewer than one.
+    """
+    if threads < 1:
+        raise InputError(f"--threads is {threads}; it must be at least 1")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 def prepare_process(args: argparse.Namespace) -> None:
     """Apply --threads and --allocator: a command owns its process, the library never does this."""
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; it must be at least 1")
+    if args.threads is not None:
+        set_threads(args.threads)
     check_name("allocator", args.allocator, ALLOCATORS)
     if args.allocator == "retain":
         from tpcalc.kernels.allocator import retain_freed_memory
 
         if not retain_freed_memory():
             args.allocator = "system"  # not glibc; reports say what is in use
-    if args.threads is not None:
-        import torch
-
-        torch.set_num_threads(args.threads)
 
 
 def make_calculator(args: argparse.Namespace):

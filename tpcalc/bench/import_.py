@@ -79,7 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tpcalc bench import`."""
     parser.add_argument("model", help="NAME.safetensors made by tpcalc import")
     parser.add_argument("--original", required=True, help="the file it was made from")
-    parser.add_argument("--against", required=True, help="mace or sevennet")
+    parser.add_argument(
+        "--against",
+        required=True,
+        help="the package of the original: " + ", ".join(foreign.PACKAGES),
+    )
     parser.add_argument("--python", help="interpreter that has the package")
     parser.add_argument("--system", required=True, help="structure, any format of ASE")
     parser.add_argument("--variant", help="our tensor-product variant")

@@ -8,13 +8,12 @@ import re
 import tempfile
 from pathlib import Path
 
-import torch
 from ase import Atoms
 
+from tpcalc.arguments import set_threads
 from tpcalc.bench.compare import choose_variants
 from tpcalc.bench.md import bench_md
 from tpcalc.calculator import TPCalculator
-from tpcalc.errors import InputError
 from tpcalc.export import export_potential
 from tpcalc.lammps.deck import md_deck, write_data
 from tpcalc.lammps.run import LammpsRun, run_deck
@@ -173,11 +172,7 @@ def run(args: argparse.Namespace) -> dict:
     from tpcalc.bench.workloads import workload
     from tpcalc.kernels.allocator import retain_freed_memory
 
-    if args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; it must be at least 1")
-    torch.set_num_threads(
-        args.threads
-    )  # of the ASE calculator; LAMMPS gets them by OMP_NUM_THREADS
+    set_threads(args.threads)  # of the ASE calculator; LAMMPS gets them by OMP_NUM_THREADS
     retain_freed_memory()  # as the pair style does
     atoms, rows, missing, settings = workload(args.system), [], {}, {}
     for label, path in labelled(args.potentials).items():

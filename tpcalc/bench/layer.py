@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable
 
 import torch
 from e3nn.o3 import Irreps
 
-from tpcalc.bench.turns import Clock, in_turns
+from tpcalc.arguments import whole_numbers
+from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
@@ -80,11 +80,9 @@ def run(args: argparse.Namespace) -> dict:
     if args.retain and not retain_freed_memory():
         raise InputError("--retain needs glibc; leave it out")
     results = []
-    for lmax in args.lmax.split(","):
-        if not lmax.isdigit():
-            raise InputError(f"--lmax {args.lmax!r} is not a comma list of whole numbers")
+    for lmax in whole_numbers("--lmax", args.lmax, least=0):
         result = bench_layer(
-            variants, int(lmax), args.channels, args.edges, args.nodes, args.paths, args.dtype,
+            variants, lmax, args.channels, args.edges, args.nodes, args.paths, args.dtype,
             args.threads, args.repeat, args.floor,
         )  # fmt: skip
         result["retained_memory"] = args.retain
@@ -110,10 +108,7 @@ def bench_layer(
         InputError: an unknown name, or a count below one.
     """
     check_name("dtype", dtype, DTYPE_NAMES)
-    for name, value in (("channels", channels), ("edges", edges), ("nodes", nodes),
-                        ("threads", threads), ("repeat", repeat)):  # fmt: skip
-        if value < 1:
-            raise InputError(f"{name} {value}; at least 1 is needed")
+    check_counts(channels=channels, edges=edges, nodes=nodes, threads=threads, repeat=repeat)
     with Clock(threads) as clock:
         layers = _layers(variants, lmax, channels, paths, DTYPE_NAMES[dtype])
         num_paths = len(next(iter(layers.values())).tensor_product.paths)
@@ -181,11 +176,9 @@ def _rows(layers: dict, jobs: dict, times: dict) -> list[dict]:
     for name, layer in layers.items():
         row = {"variant": name, "class": layer.algorithm_class}
         for kind in ("forward", "both"):
-            seconds = sorted(times[name, kind])
-            median = statistics.median(seconds)
-            row[f"{kind}_ms"] = 1e3 * median
-            row[f"{kind}_p95_ms"] = 1e3 * seconds[int(0.95 * (len(seconds) - 1))]
-            row[f"{kind}_times"] = statistics.median(times[first, kind]) / median
+            seconds = times[name, kind]
+            row[f"{kind}_ms"], row[f"{kind}_p95_ms"] = median_ms(seconds), p95_ms(seconds)
+            row[f"{kind}_times"] = median_ms(times[first, kind]) / median_ms(seconds)
         if name.split("/")[0].split(":")[0] == first.split("/")[0].split(":")[0]:
             want = jobs[first, "forward"]()
             row["difference"] = float(

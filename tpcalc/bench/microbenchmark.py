@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from tpcalc.analysis.cost import CostCounter
+from tpcalc.arguments import whole_numbers
 from tpcalc.bench.microbenchmark_cases import (
     DEFAULT_BATCH,
     DEFAULT_CHANNELS,
@@ -25,9 +25,9 @@ from tpcalc.bench.microbenchmark_cases import (
     Conditions,
     make_cases,
 )
+from tpcalc.bench.turns import Clock, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.kernels.allocator import retain_freed_memory
-from tpcalc.progress import progress
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 
@@ -55,7 +55,6 @@ COLUMNS = {
 PLOTTED = {"ms": "ms", "us_per_dof": "µs per degree of freedom", "gflops": "GFLOP/s",
            "gbytes": "GB/s"}  # fmt: skip
 SWEPT = ("batch", "channels", "dtype", "device")
-WARM_UP = 3  # torch's profiling executor compiles in the second call
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,31 +84,24 @@ def run(args: argparse.Namespace) -> dict:
     sweep = _sweep(args)
     if args.retain and not retain_freed_memory():
         raise InputError("--retain needs glibc; leave it out")
-    before = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
     rows: list[dict] = []
-    try:
-        with progress(len(sweep), "microbenchmark", "case") as bar:
-            for place, lmax, at in sweep:
-                variants = (args.variants or DEFAULT_VARIANTS[place]).split(",")
-                cases = make_cases(place, lmax, variants, at)
-                _time(cases, args)
-                rows += [case.row for case in cases]
-                bar.update()
-    finally:
-        torch.set_num_threads(before)
+    with Clock(args.threads) as clock:
+        for place, lmax, at in sweep:
+            variants = (args.variants or DEFAULT_VARIANTS[place]).split(",")
+            cases = make_cases(place, lmax, variants, at)
+            _time(cases, clock.of(at.device), args.repeat, args.backward, f"{place}, L = {lmax}")
+            rows += [case.row for case in cases]
     if args.csv:
         _write_csv(rows, args.csv)
     if args.plot:
         plot(rows, args.plot)
-    clock = _clock(args, "cpu")[1]
     if not args.json:
         memory = "freed memory kept" if args.retain else "plain allocator"
-        print(f"{args.threads} thread(s), medians of {args.repeat}, {clock} (GPU: wall time, "
+        print(f"{args.threads} thread(s), medians of {args.repeat}, {clock.name} (GPU: wall time, "
               f"synchronised), {memory}; TorchScript; FLOPs and bytes are counted in eager "
               f"mode; compared with the first variant of each block")  # fmt: skip
         print(format_table(rows, {k: v for k, v in COLUMNS.items() if any(k in r for r in rows)}))
-    return {"threads": args.threads, "repeat": args.repeat, "clock": clock,
+    return {"threads": args.threads, "repeat": args.repeat, "clock": clock.name,
             "retained_memory": args.retain, "rows": rows}  # fmt: skip
 
 
@@ -120,8 +112,8 @@ def _sweep(args) -> list[tuple[str, int, Conditions]]:
         InputError: a list that cannot be read, or a count below one.
         MissingDependency: a GPU is asked for and absent.
     """
-    degrees = _numbers("lmax", args.lmax)
-    edges = _numbers("degree", args.degree)
+    degrees = whole_numbers("--lmax", args.lmax)
+    edges = whole_numbers("--degree", args.degree)
     places, dtypes, devices = (text.split(",") for text in (args.places, args.dtype, args.device))
     for place in places:
         check_name("place", place, PLACES)
@@ -135,8 +127,8 @@ def _sweep(args) -> list[tuple[str, int, Conditions]]:
             raise MissingDependency(f"--device {device}: torch sees no GPU here")
     found = []
     for place in places:
-        batches = _numbers("batch", args.batch or str(DEFAULT_BATCH[place]))
-        channels = _numbers("channels", args.channels or str(DEFAULT_CHANNELS[place]))
+        batches = whole_numbers("--batch", args.batch or str(DEFAULT_BATCH[place]))
+        channels = whole_numbers("--channels", args.channels or str(DEFAULT_CHANNELS[place]))
         around = edges if place == "convolution" else edges[:1]
         for lmax, c, b, e, dtype, device in itertools.product(
             degrees, channels, batches, around, dtypes, devices
@@ -146,59 +138,49 @@ def _sweep(args) -> list[tuple[str, int, Conditions]]:
     return found
 
 
-def _numbers(name: str, text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--{name} {text!r} is not a comma list of whole numbers >= 1")
-    return [int(part) for part in parts]
-
-
-def _clock(args, device: str) -> tuple[Callable, str]:
-    if device != "cpu":
-
-        def synchronised():
-            torch.cuda.synchronize()
-            return time.perf_counter()
-
-        return synchronised, "wall time, synchronised"
-    if args.threads == 1:
-        return time.process_time, "process CPU time"
-    return time.perf_counter, "wall time"
-
-
-def _time(cases: list[Case], args) -> None:
-    """Fill in the rows; `WARM_UP` rounds untimed, then the cases in turn."""
-    live = [case for case in cases if case.product is not None]
-    times: dict[str, list[list[float]]] = {"ms": [[] for _ in live], "both_ms": [[] for _ in live]}
-    for _ in range(WARM_UP + args.repeat):
-        for k, case in enumerate(live):
-            clock, _ = _clock(args, case.row["device"])
-            start = clock()
-            with torch.no_grad():
-                case.product(*case.inputs)
-            times["ms"][k].append(clock() - start)
-            if args.backward:
-                inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in case.inputs]
-                leaves = [t for t in inputs if t.requires_grad]
-                start = clock()
-                out = case.product(*inputs)
-                torch.autograd.grad(out.sum(), leaves)
-                times["both_ms"][k].append(clock() - start)
-    for k, case in enumerate(live):
-        _fill(case, *(sorted(times[name][k][WARM_UP:]) for name in times))
+def _time(cases: list[Case], clock: Callable, repeat: int, backward: bool, title: str) -> None:
+    """Fill in the rows of the cases that run; they take turns."""
+    jobs = {}
+    for k, case in enumerate(cases):
+        if case.product is not None:
+            jobs[k, "ms"] = _forward(case)
+            if backward:
+                jobs[k, "both_ms"] = _both(case)
+    times = in_turns(jobs, repeat, clock, title)
+    for (k, name), seconds in times.items():
+        row = cases[k].row
+        row[name] = median_ms(seconds)
+        if name == "ms":
+            row["p95_ms"] = p95_ms(seconds)
+            _rates(row, cases[k].cost)
     _compare([case.row for case in cases])
 
 
-def _fill(case: Case, seconds: list[float], both: list[float]) -> None:
-    row, median = case.row, statistics.median(seconds)
-    row["ms"], row["p95_ms"] = 1e3 * median, 1e3 * seconds[int(0.95 * (len(seconds) - 1))]
-    if both:
-        row["both_ms"] = 1e3 * statistics.median(both)
+def _forward(case: Case) -> Callable:
+    def job():
+        with torch.no_grad():
+            case.product(*case.inputs)
+
+    return job
+
+
+def _both(case: Case) -> Callable:
+    inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in case.inputs]
+    leaves = [t for t in inputs if t.requires_grad]
+
+    def job():
+        torch.autograd.grad(case.product(*inputs).sum(), leaves)
+
+    return job
+
+
+def _rates(row: dict, cost: CostCounter) -> None:
+    """Time per degree of freedom, operations and bytes a second, from the median."""
     if row["dof"]:
-        row["us_per_dof"] = 1e6 * median / row["dof"]
-    if not case.cost.unknown:
-        row["gflops"] = case.cost.flops / median / 1e9
-        row["gbytes"] = case.cost.bytes / median / 1e9
+        row["us_per_dof"] = 1e3 * row["ms"] / row["dof"]
+    if not cost.unknown:
+        row["gflops"] = cost.flops / row["ms"] / 1e6
+        row["gbytes"] = cost.bytes / row["ms"] / 1e6
 
 
 def _compare(rows: list[dict]) -> None:

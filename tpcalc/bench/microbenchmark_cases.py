@@ -12,6 +12,7 @@ from tpcalc.errors import InputError
 from tpcalc.export import scripted
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tensor_products import convolution, many_body, tensor_product
+from tpcalc.tensor_products.paths import natural_irreps
 
 DEFAULT_VARIANTS = {
     "settings": "cg/e3nn,cg/reference,cg/sparse,gaunt/grid,gaunt/fourier,matrix/matmul",
@@ -73,11 +74,6 @@ def degrees_of_freedom(variant: str, setting: str, lmax: int) -> int | None:
     if setting == "SIMO":
         return {"cg": n, "gaunt": n, "matrix": 2 * lmax + 1}.get(function)
     return {"cg": 1, "gaunt": 1, "matrix": 1}.get(function)
-
-
-def natural_irreps(lmax: int, channels: int = 1) -> str:
-    """0e + 1o + 2e + ... with one multiplicity."""
-    return "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
 
 
 def _truncated_freedom(variant: str, lmax: int) -> int | None:

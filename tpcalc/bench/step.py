@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
-import statistics
 from collections.abc import Callable
 
 import torch
 
-from tpcalc.bench.turns import Clock, in_turns
+from tpcalc.arguments import whole_numbers
+from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError
 from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
@@ -23,6 +22,7 @@ from tpcalc.potential import (
 )
 from tpcalc.tables import format_table
 from tpcalc.tensor_products import parse_variant
+from tpcalc.tensor_products.paths import natural_irreps
 
 COLUMNS = {
     "variant": "variant",
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> dict:
         raise InputError("keeping freed memory needs glibc; say --plain")
     default = "cg/e3nn,cg/fused" if args.training else f"cg/e3nn,cg/fused,cg/fused{SPLINE}"
     variants = (args.variants or default).split(",")
-    edges, nodes = _counts(args.edges, "--edges"), _counts(args.nodes, "--nodes")
+    edges, nodes = whole_numbers("--edges", args.edges), whole_numbers("--nodes", args.nodes)
     if len(edges) != len(nodes):
         raise InputError(f"--edges has {len(edges)} numbers and --nodes {len(nodes)}; one each")
     results = []
-    for lmax in _counts(args.lmax, "--lmax"):
+    for lmax in whole_numbers("--lmax", args.lmax):
         for size in zip(nodes, edges):
             result = bench_step(
                 variants, lmax, *size, args.channels, args.layers, args.training, args.mode,
@@ -97,10 +97,7 @@ def bench_step(
     Raises:
         InputError: an unknown name, a count below one, or splines in training.
     """
-    for name, value in (("channels", channels), ("layers", layers), ("threads", threads),
-                        ("repeat", repeat)):  # fmt: skip
-        if value < 1:
-            raise InputError(f"{name} {value}; at least 1 is needed")
+    check_counts(channels=channels, layers=layers, threads=threads, repeat=repeat)
     if training and any(v.endswith(SPLINE) for v in variants):
         raise InputError("radial splines are constants and cannot be trained; leave them out")
     with Clock(threads) as clock:
@@ -124,13 +121,13 @@ def bench_step(
 def random_network(variant: str, lmax: int, channels: int, layers: int, neighbors: float):
     """A `Potential` with seeded random weights and natural parities up to `lmax`, float32."""
     parse_variant(variant.removesuffix(SPLINE))
-    hidden = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         potential = build_potential({
             "architecture": "nequip", "function": variant.split("/")[0].split(":")[0],
-            "species": ["H", "C", "O"], "cutoff": CUTOFF, "hidden_irreps": hidden, "lmax": lmax,
-            "num_layers": layers, "avg_num_neighbors": neighbors,
+            "species": ["H", "C", "O"], "cutoff": CUTOFF, "lmax": lmax,
+            "hidden_irreps": natural_irreps(lmax, channels), "num_layers": layers,
+            "avg_num_neighbors": neighbors,
         })  # fmt: skip
     return potential.to(torch.float32).eval().requires_grad_(False)
 
@@ -192,25 +189,16 @@ def _rows(jobs: dict, times: dict) -> list[dict]:
     _, want = jobs[first]()
     rows = []
     for name, job in jobs.items():
-        seconds = sorted(times[name])
-        median = statistics.median(seconds)
         _, forces = job()
         rows.append({
             "variant": name,
-            "ms": 1e3 * median,
-            "p95_ms": 1e3 * seconds[math.ceil(0.95 * len(seconds)) - 1],
-            "times": statistics.median(times[first]) / median,
+            "ms": median_ms(times[name]),
+            "p95_ms": p95_ms(times[name]),
+            "times": median_ms(times[first]) / median_ms(times[name]),
             "operators": operator_calls(job),
             "difference": float((forces - want).abs().max() / want.abs().max()),
         })  # fmt: skip
     return rows
-
-
-def _counts(text: str, name: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"{name} {text!r} is not a comma list of whole numbers >= 1")
-    return [int(part) for part in parts]
 
 
 def _heading(result: dict) -> str:

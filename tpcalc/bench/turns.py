@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
+from tpcalc.errors import InputError
 from tpcalc.progress import progress
 
 
 class Clock:
     """What a run with this many threads is timed by; sets and restores torch's threads.
 
-    One thread: CPU time of the process (others on the machine do not count); more: wall time.
+    One thread: CPU time of the process (others on the machine do not count); more: wall time. A
+    GPU (`of`): wall time, synchronised.
     """
 
     def __init__(self, threads: int):
         self.threads = threads
         self.now = time.process_time if threads == 1 else time.perf_counter
         self.name = "process CPU time" if threads == 1 else "wall time"
+
+    def of(self, device: str) -> Callable[[], float]:
+        """The clock of what runs on a device."""
+        return self.now if device == "cpu" else _synchronised
 
     def __enter__(self) -> Clock:
         self._before = torch.get_num_threads()
@@ -29,6 +36,32 @@ class Clock:
 
     def __exit__(self, *_) -> None:
         torch.set_num_threads(self._before)
+
+
+def _synchronised() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def median_ms(seconds: list[float]) -> float:
+    """Median in milliseconds."""
+    return 1e3 * statistics.median(seconds)
+
+
+def p95_ms(seconds: list[float]) -> float:
+    """The measured value below which 95 % of them lie, in milliseconds."""
+    return 1e3 * sorted(seconds)[int(0.95 * (len(seconds) - 1))]
+
+
+def check_counts(**counts: int) -> None:
+    """Each must be at least one.
+
+    Raises:
+        InputError: the first that is not, by name.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name} {value}; at least 1 is needed")
 
 
 def in_turns(

@@ -91,9 +91,9 @@ def _interactability(args) -> list[dict]:
 def _defect(args) -> list[dict]:
     from tpcalc.analysis.equivariance import convolution_defect
     from tpcalc.tensor_products import VARIANTS, convolution, variant_class
+    from tpcalc.tensor_products.paths import natural_irreps
 
-    irreps = "+".join(f"2x{l}{'eo'[l % 2]}" for l in range(args.lmax + 1))
-    edge = irreps.replace("2x", "1x")
+    irreps, edge = natural_irreps(args.lmax, 2), natural_irreps(args.lmax)
     rows = []
     for variant in VARIANTS:
         _progress(variant)
@@ -121,9 +121,9 @@ def _cost(args) -> list[dict]:
     from tpcalc.analysis.cost import convolution_cost
     from tpcalc.errors import InputError
     from tpcalc.tensor_products import VARIANTS, convolution, variant_class
+    from tpcalc.tensor_products.paths import natural_irreps
 
-    irreps = "+".join(f"{args.mul}x{l}{'eo'[l % 2]}" for l in range(args.lmax + 1))
-    edge = irreps.replace(f"{args.mul}x", "1x")
+    irreps, edge = natural_irreps(args.lmax, args.mul), natural_irreps(args.lmax)
     rows = []
     for variant in VARIANTS:
         _progress(variant)
