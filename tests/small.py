@@ -32,6 +32,17 @@ def random_potential(function="cg", seed=0, **config):
     return potential.eval().requires_grad_(False)
 
 
+def force_by_differences(atoms, atom=1, axis=0, h=1e-4) -> float:
+    """-dE/dx of one coordinate by central differences of the energy, with the atoms' calculator."""
+    energies = []
+    for step in (h, -h):
+        moved = atoms.copy()
+        moved.positions[atom, axis] += step
+        moved.calc = atoms.calc
+        energies.append(moved.get_potential_energy())
+    return (energies[1] - energies[0]) / (2 * h)
+
+
 def ethanol(seed=1, noise=0.05) -> Atoms:
     """Ethanol, moved a little off its minimum."""
     atoms = molecule("CH3CH2OH")

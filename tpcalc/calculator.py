@@ -40,8 +40,8 @@ class TPCalculator(Calculator):
             swap; steps of small systems are faster, the first three take about 0.3 s.
         radial: "network", or "spline": radial networks as splines in the fused kernels. Two to
             three times faster with many atoms; forces are those of the splined energy, about
-            1e-5 of the largest force away. Needs a fused variant and path
-            weights of the distance alone (no Agnesi transform, no density); no swaps.
+            1e-5 of the largest force away. Needs a fused variant and path weights of the distance
+            alone (no Agnesi transform, no density); no swaps.
 
     Properties: energy = free_energy (eV), energies [N], forces [N, 3] (eV/Å); with a cell that
     has a volume also stress (Voigt, eV/Å³, tension positive) and stresses [N, 6], whose sum is
@@ -199,9 +199,8 @@ class TPCalculator(Calculator):
 def _open(potential, variant: str | None, device, dtype: torch.dtype) -> Potential:
     if not isinstance(potential, Potential):
         return load_potential(potential, variant, dtype, device)
-    own = copy.deepcopy(potential).to(
-        as_device(device)
-    )  # swap() and dtype must not reach the caller's
+    device = as_device(device)
+    own = copy.deepcopy(potential).to(device)  # swap() and dtype must not reach the caller's
     own = own.set_dtype(dtype).eval().requires_grad_(False)
     fold_products(own)
     return own if variant is None else own.swap(variant)

@@ -19,10 +19,9 @@ _BUILT = ("num_species", "species", "cutoff", "variant")  # the architecture's, 
 class Potential(torch.nn.Module):
     """Energies of atoms from species and edge vectors.
 
-    E_i = shift[species_i] + scale * model_i, in eV (one scale, or one a
-    species); `scale` and `shifts` and their sum stay
-    float64 in every dtype (a carbon atom is -1000 eV, forces come from meV). An atom without
-    edges has exactly its shift.
+    E_i = shift[species_i] + scale * model_i, in eV (one scale, or one a species); `scale` and
+    `shifts` and their sum stay float64 in every dtype (a carbon atom is -1000 eV, forces come from
+    meV). An atom without edges has exactly its shift.
 
     Attributes:
         species: element symbols, in the order of the species index.

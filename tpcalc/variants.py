@@ -6,7 +6,13 @@ import inspect
 from pathlib import Path
 
 from tpcalc.errors import MissingDependency, check_name
-from tpcalc.tensor_products import MANY_BODY, VARIANTS, many_body_class, variant_class
+from tpcalc.tensor_products import (
+    MANY_BODY,
+    VARIANTS,
+    functions,
+    many_body_class,
+    variant_class,
+)
 
 PLACES = ("convolution", "interaction", "many-body")
 
@@ -39,8 +45,7 @@ def _places(variant: str) -> tuple[str, ...]:
 
 
 def _functions(function: str | None) -> list[str]:
-    functions = list(dict.fromkeys(name.split("/")[0] for name in VARIANTS))
-    return functions if function is None else [check_name("function", function, functions)]
+    return functions() if function is None else [check_name("function", function, functions())]
 
 
 def describe_variants(function: str | None = None) -> list[dict]:
@@ -50,11 +55,11 @@ def describe_variants(function: str | None = None) -> list[dict]:
     Raises:
         InputError: no such function.
     """
-    functions = _functions(function)
+    shown = _functions(function)
     rows = []
     for table, class_of in ((VARIANTS, variant_class), (MANY_BODY, many_body_class)):
         for name in table:
-            if name.split("/")[0] not in functions:
+            if name.split("/")[0] not in shown:
                 continue
             try:
                 cls = class_of(name)

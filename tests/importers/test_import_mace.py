@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from e3nn.o3 import Irrep, Irreps
+from tests.importers.originals import original_python
 from tpcalc import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.importers import foreign, mace
@@ -90,9 +91,7 @@ def test_any_basis_of_couplings_is_solved_for():
 @pytest.mark.imports
 @pytest.mark.parametrize("kind", ["off_small", "off_medium", "mpa_medium"])
 def test_published_shapes_equal_mace(kind, tmp_path):
-    python = os.environ.get("TPCALC_PYTHON_MACE")
-    if not python:
-        pytest.skip("set TPCALC_PYTHON_MACE to a Python that has mace")
+    python = original_python("mace")
     path = tmp_path / f"{kind}.model"
     environment = dict(os.environ, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
     command = [python, str(HERE / "make_mace.py"), kind, str(path)]

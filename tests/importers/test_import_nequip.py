@@ -1,13 +1,13 @@
 """NequIP models: a tiny one against stored results of nequip; ones trained here by nequip."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk, fcc111, molecule
+from tests.importers.originals import original_python
 from tests.importers.test_import_mace import assert_equal
 from tpcalc.errors import InputError
 from tpcalc.importers import foreign, nequip
@@ -57,9 +57,7 @@ def test_what_cannot_be_carried_is_refused_by_name(change, text):
 @pytest.mark.imports
 @pytest.mark.parametrize("kind", ["tiny_plain", "trained", "trained_float32"])
 def test_models_trained_by_nequip(kind, tmp_path):
-    python = os.environ.get("TPCALC_PYTHON_NEQUIP")
-    if not python:
-        pytest.skip("set TPCALC_PYTHON_NEQUIP to a Python that has nequip")
+    python = original_python("nequip")
     path = tmp_path / f"{kind}.ckpt"
     command = [python, str(HERE / "make_nequip.py"), kind, str(path), str(DATA)]
     subprocess.run(command, check=True, capture_output=True)

@@ -1,6 +1,5 @@
 """SevenNet checkpoints: small ones against e3nn's modules, the published ones against sevenn."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from tests.importers.originals import original_python
 from tests.importers.sevennet_small import TYPE_MAP, SmallSevenNet
 from tests.small import crystal
 from tpcalc import TPCalculator
@@ -101,9 +101,7 @@ def original_checkpoint(python: str, name: str) -> Path:
     ["SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "SevenNet_l3i5/checkpoint_l3i5.pth"],
 )
 def test_published_weights_equal_sevenn(name, tmp_path):
-    python = os.environ.get("TPCALC_PYTHON_SEVENNET")
-    if not python:
-        pytest.skip("set TPCALC_PYTHON_SEVENNET to a Python that has sevenn")
+    python = original_python("sevennet")
     path = original_checkpoint(python, name)
     potential, _ = sevennet.load(path)
     silicon = bulk("Si", "diamond", a=5.43)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -136,7 +137,20 @@ def build(force: bool = False, progress: bool = True) -> Path:
         MissingDependency: no compiler, or it fails.
         InputError: the cache cannot be written.
     """
-    library = library_path()
+
+    def make(folder: Path, made: Path) -> None:
+        objects = compile_objects(folder, progress)
+        call([*compiler().split(), *map(str, objects), *link_flags(), "-o", str(made)])
+
+    return make_once(library_path(), make, force)
+
+
+def make_once(library: Path, make: Callable[[Path, Path], None], force: bool = False) -> Path:
+    """`library`, unless it is there written by `make(temporary folder, path in it)`, in one stroke.
+
+    Raises:
+        InputError: its folder cannot be written.
+    """
     if library.is_file() and not force:
         return library
     try:
@@ -152,9 +166,8 @@ def build(force: bool = False, progress: bool = True) -> Path:
         if library.is_file() and not force:
             return library
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            objects = compile_objects(Path(folder), progress)
             made = Path(folder) / library.name
-            call([*compiler().split(), *map(str, objects), *link_flags(), "-o", str(made)])
+            make(Path(folder), made)
             os.replace(made, library)
     return library
 

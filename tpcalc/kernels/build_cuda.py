@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -82,12 +80,12 @@ def cuda_library_path() -> Path:
         MissingDependency: no nvcc, or no C++ compiler.
     """
     version = subprocess.run([str(nvcc()), "--version"], capture_output=True, text=True).stdout
-    parts = [version, *architectures(), cpu.library_path().parent.name]
+    cpu_folder = cpu.library_path().parent
+    parts = [version, *architectures(), cpu_folder.name]
     digest = hashlib.sha256("\0".join(parts).encode())
     for file in sorted(SOURCES.iterdir()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    folder = cpu.library_path().parent / f"cuda-{digest.hexdigest()[:16]}"
-    return folder / "libtpcalc_cuda.so"
+    return cpu_folder / f"cuda-{digest.hexdigest()[:16]}" / "libtpcalc_cuda.so"
 
 
 def build_cuda(force: bool = False, progress: bool = True) -> Path:
@@ -96,27 +94,19 @@ def build_cuda(force: bool = False, progress: bool = True) -> Path:
     Raises:
         MissingDependency: no nvcc or C++ compiler, or one fails.
     """
-    library = cuda_library_path()
-    if library.is_file() and not force:
-        return library
-    ops, start = cpu.build(progress=progress), time.monotonic()
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with open(library.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if library.is_file() and not force:
-            return library
-        with tempfile.TemporaryDirectory(dir=library.parent) as name:
-            folder = Path(name)
-            for command in [kernel_command(folder / "conv_kernels.o"), *binding_commands(folder)]:
-                cpu.call(command)
-            cudart = static_runtime(folder)
-            made = folder / library.name
-            link = link_command(folder, made, ops)
-            cpu.call([*link[:-2], str(cudart), "-ldl", "-lrt", "-lpthread", *link[-2:]])
-            os.replace(made, library)
-    if progress:
-        print(f"compiled the CUDA kernels in {time.monotonic() - start:.0f} s")
-    return library
+    start = time.monotonic()
+
+    def make(folder: Path, made: Path) -> None:
+        ops = cpu.build(progress=progress)
+        for command in [kernel_command(folder / "conv_kernels.o"), *binding_commands(folder)]:
+            cpu.call(command)
+        link = link_command(folder, made, ops)
+        runtime = [str(static_runtime(folder)), "-ldl", "-lrt", "-lpthread"]
+        cpu.call([*link[:-2], *runtime, *link[-2:]])
+        if progress:
+            print(f"compiled the CUDA kernels in {time.monotonic() - start:.0f} s")
+
+    return cpu.make_once(cuda_library_path(), make, force)
 
 
 def static_runtime(folder: Path) -> Path:

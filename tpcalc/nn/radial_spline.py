@@ -117,8 +117,12 @@ def _radial_parts(potential: torch.nn.Module) -> tuple[Callable, Callable]:
         InputError: path weights that depend on more than the distance.
     """
     model = copy.deepcopy(potential.model).double()
+
+    def one(r: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(r).unsqueeze(1)
+
     if type(model.radial_basis) is BesselBasis:
-        return model.radial_basis, lambda r: torch.ones_like(r).unsqueeze(1)
+        return model.radial_basis, one
     dependent = type(model.radial_basis) is not TransformedBessel or model.transformed
     if dependent or any(layer.by_density for layer in model.layers):
         raise InputError(
@@ -131,7 +135,7 @@ def _radial_parts(potential: torch.nn.Module) -> tuple[Callable, Callable]:
         return model.cutoff(r).unsqueeze(1)
 
     if model.cutoff_at_basis:
-        return lambda r: model.radial_basis(r) * envelope(r), lambda r: torch.ones_like(r[:, None])
+        return lambda r: model.radial_basis(r) * envelope(r), one
     return model.radial_basis, envelope
 
 
