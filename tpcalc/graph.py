@@ -117,6 +117,14 @@ class NeighborList:
         vectors += self._offsets
         return _within(self._candidates._replace(edge_vectors=vectors), self.cutoff)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held between steps."""
+        if self._key is None:
+            return 0
+        held = [*self._candidates[:3], self._offsets, self._positions]
+        return sum(array.nbytes for array in held)
+
     def _must_rebuild(self, positions: np.ndarray, key: tuple) -> bool:
         if self._key is None or key != self._key or positions.shape != self._positions.shape:
             return True

@@ -18,6 +18,7 @@ KINDS = {
     "lammps": "the exported potential in LAMMPS, per variant and number of ranks",
     "import": "an imported potential against the original in its own package",
     "profile": "where the time of one step goes",
+    "memory": "the most memory one step takes, against the number of atoms",
 }
 
 
