@@ -53,6 +53,29 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert len(ase.io.read(tmp_path / "a.xyz", ":")) == 7
 
 
+def test_own_structures_are_labelled(tmp_path, monkeypatch, capsys):
+    """The frames of a file, in order, with the shipped set's energies; no crystals."""
+    pytest.importorskip("tblite", reason="pip install 'tpcalc[labels]'")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    known = ase.io.read(tiny.DATA, "4:6")
+    bare = [Atoms(a.symbols, a.positions + [1.0, 2.0, 3.0]) for a in known]
+    ase.io.write(tmp_path / "md.xyz", bare)
+    out = tmp_path / "a.xyz"
+    monkeypatch.setattr(sys, "argv", ["xtb", str(out), "--structures", str(tmp_path / "md.xyz")])
+    xtb.main()
+    frames = ase.io.read(out, ":")
+    assert [f.info["config_type"] for f in frames[-2:]] == ["md", "md"]
+    assert all(len(f) == 1 for f in frames[:-2])
+    for new, old in zip(frames[-2:], known):
+        assert new.info["REF_energy"] == pytest.approx(old.info["REF_energy"], abs=2e-5)
+        np.testing.assert_allclose(new.arrays["REF_forces"], old.arrays["REF_forces"], atol=2e-3)
+    ase.io.write(tmp_path / "md.xyz", Atoms("H", cell=[9, 9, 9], pbc=True))
+    with pytest.raises(SystemExit) as stop:
+        xtb.main()
+    assert stop.value.code == 2
+    assert "periodic" in capsys.readouterr().err
+
+
 def test_what_cannot_be_made(tmp_path, monkeypatch, capsys):
     with pytest.raises(InputError, match="frames is 9; it must be a multiple of the 8 runs"):
         xtb.make_set(9)

@@ -89,8 +89,9 @@ class ScheduleConfig:
 class TrainConfig:
     """All arguments of `tpcalc train`. Relative outputs are relative to the YAML file."""
 
-    potential: dict
     data: DataConfig
+    potential: dict | None = None  # architecture, function, cutoff, ...
+    start_from: str | None = None  # or NAME.safetensors to fine-tune: its architecture and weights
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -152,6 +153,13 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
 def config_from_dict(raw: dict, where: str = "config") -> TrainConfig:
     """Build and check a `TrainConfig` from plain types."""
     config = _build(TrainConfig, raw, where, "")
+    if config.potential is None and config.start_from is None:
+        raise InputError(f"{where}: the key 'potential' is missing (or start_from: a trained file)")
+    if config.potential is not None and config.start_from is not None:
+        raise InputError(
+            f"{where}: start_from {config.start_from!r} brings its own architecture; remove the "
+            "group 'potential'"
+        )
     for name, choices in CHOICES.items():
         check_name(name, _get(config, name), choices)
     for name in POSITIVE:

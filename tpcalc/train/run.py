@@ -36,6 +36,7 @@ from tpcalc.train.data import (
 from tpcalc.train.evaluate import evaluate_graphs
 from tpcalc.train.loop import StopRequest, Trainer
 from tpcalc.train.shifts import energy_scale, energy_shifts, isolated_energies
+from tpcalc.train.start import potential_from, provenance
 
 
 @dataclass
@@ -85,13 +86,20 @@ def train(
         if state is not None:
             check_same_run(state["config"], config_to_dict(config))
             check_same_run(state["data_sha256"], data.sha256, "sha256 of ")
-        potential = _new_potential(config, data)
+        start = None if config.start_from is None else find_data(config.start_from, folder)
+        potential = (
+            _new_potential(config, data)
+            if start is None
+            else potential_from(
+                start, config.train_variant, data.train, data.isolated, config.baseline
+            ).to(config.device)
+        )
         graphs = make_graphs(data.train, potential.species, potential.cutoff, potential.dtype)
         valid = make_graphs(data.valid, potential.species, potential.cutoff, potential.dtype)
         trainer = Trainer(potential, graphs, valid, config)
         if state is not None:
             trainer.load(state)
-        elif config.calibrate:
+        elif config.calibrate and start is None:
             trainer.calibrate()
         log(_headline(potential, graphs, valid))
         status, signal = _fit(trainer, checkpoint, data, log)
@@ -108,7 +116,8 @@ def train(
         if status == "stopped":
             return result
         output = Path(os.path.normpath(folder / config.output))
-        return result | _finish(trainer, valid, data, output)
+        told = {} if start is None else {"started_from": provenance(start)}
+        return result | _finish(trainer, valid, data, output, told)
 
 
 def load_dataset(config: TrainConfig, folder: Path) -> Dataset:
@@ -221,8 +230,10 @@ def _progress_line(row: dict) -> str:
     return "  ".join(parts) + best
 
 
-def _finish(trainer: Trainer, valid: list[GraphData], data: Dataset, output: Path) -> dict:
-    """Best weights, errors on validation and test sets, and the file."""
+def _finish(
+    trainer: Trainer, valid: list[GraphData], data: Dataset, output: Path, told: dict
+) -> dict:
+    """Best weights, errors on validation and test sets, and the file; `told`: more provenance."""
     config, potential = trainer.config, trainer.average
     potential.load_state_dict(trainer.best)
     accuracy = {"valid": evaluate_graphs(potential, valid, config.valid_batch_size)}
@@ -232,6 +243,7 @@ def _finish(trainer: Trainer, valid: list[GraphData], data: Dataset, output: Pat
     manifest = {
         "training": {
             "config": config_to_dict(config),
+            **told,
             "seed": config.seed,
             "train_frames": len(data.train),
             "valid_frames": len(data.valid),

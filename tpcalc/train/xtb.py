@@ -1,6 +1,7 @@
 """Makes a small training set of our own: snapshots of molecules, labelled by GFN2-xTB.
 
     python -m tpcalc.train.xtb OUT.xyz          # needs tblite: pip install 'tpcalc[labels]'
+    python -m tpcalc.train.xtb OUT.xyz --structures md.xyz ...   # labels for your own frames
 
 Geometries of `ase.build.molecule` run Langevin dynamics at each temperature; positions are
 rounded to what the file holds before they are labelled, so labels and positions belong
@@ -15,6 +16,7 @@ import os
 import sys
 from pathlib import Path
 
+import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
@@ -56,9 +58,35 @@ def make_set(frames: int = 200, seed: int = 0) -> list[Atoms]:
             for positions, atoms in _snapshots(name, temperature, share, rng):
                 found.append(_labelled(atoms.symbols, positions, f"{name}_{temperature}K"))
                 bar.update()
-    symbols = sorted({s for atoms in found for s in atoms.get_chemical_symbols()})
-    isolated = [_labelled([s], np.zeros((1, 3)), "isolated") for s in symbols]
-    return isolated + [found[i] for i in rng.permutation(len(found))]
+    return isolated_atoms(found) + [found[i] for i in rng.permutation(len(found))]
+
+
+def label_structures(paths: list[Path]) -> list[Atoms]:
+    """Labelled isolated atoms, then every frame of every file in order (molecules).
+
+    Raises:
+        InputError: a file is absent or holds a periodic structure.
+        MissingDependency: tblite is absent.
+    """
+    frames = []
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"no structures at {path}")
+        frames += [(path.stem, atoms) for atoms in ase.io.read(path, ":")]
+    if any(atoms.pbc.any() for _, atoms in frames):
+        raise InputError("a structure is periodic; the labels are those of molecules in vacuum")
+    found = []
+    with progress(len(frames), "xtb", "frame") as bar:
+        for kind, atoms in frames:
+            found.append(_labelled(atoms.symbols, _as_written(atoms.positions), kind))
+            bar.update()
+    return isolated_atoms(found) + found
+
+
+def isolated_atoms(frames: list[Atoms]) -> list[Atoms]:
+    """One labelled atom of each element in `frames`."""
+    symbols = sorted({s for atoms in frames for s in atoms.get_chemical_symbols()})
+    return [_labelled([s], np.zeros((1, 3)), "isolated") for s in symbols]
 
 
 def calculator():
@@ -109,8 +137,12 @@ def _snapshots(name: str, temperature: int, count: int, rng: np.random.Generator
     dynamics.run(FIRST)
     for _ in range(count):
         dynamics.run(EVERY)
-        centred = atoms.positions - atoms.positions.mean(axis=0)
-        yield centred.round(DECIMALS["positions"]), atoms
+        yield _as_written(atoms.positions), atoms
+
+
+def _as_written(positions: np.ndarray) -> np.ndarray:
+    """Centred, with the digits that the file will hold."""
+    return (positions - positions.mean(axis=0)).round(DECIMALS["positions"])
 
 
 def _labelled(symbols, positions: np.ndarray, config_type: str) -> Atoms:
@@ -128,13 +160,17 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="extended XYZ to write")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--structures", type=Path, nargs="+", help="label these frames instead")
     args = parser.parse_args()
     # read when tblite's OpenMP is loaded: threads cost more than they give on 10 atoms
     os.environ["OMP_NUM_THREADS"] = "1"
     if not args.out.parent.is_dir():
         raise SystemExit(f"no folder {args.out.parent} to write {args.out.name} into")
     try:
-        frames = make_set(args.frames, args.seed)
+        if args.structures:
+            frames = label_structures(args.structures)
+        else:
+            frames = make_set(args.frames, args.seed)
     except (InputError, MissingDependency) as error:
         print(f"tpcalc.train.xtb: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
