@@ -11,9 +11,10 @@ from e3nn import o3
 from mace import modules
 from mace.modules import blocks
 
+ORGANIC = [1, 6, 7, 8, 9, 15, 16, 17, 35, 53]  # the ten elements of MACE-OFF23
 MODELS = {
-    "off_small": {"hidden_irreps": "96x0e", "r_max": 4.5, "z": [1, 6, 8]},
-    "off_medium": {"hidden_irreps": "128x0e+128x1o", "r_max": 5.0, "z": [1, 6, 8]},
+    "off_small": {"hidden_irreps": "96x0e", "r_max": 4.5, "z": ORGANIC},
+    "off_medium": {"hidden_irreps": "128x0e+128x1o", "r_max": 5.0, "z": ORGANIC},
     "mpa_medium": {
         "hidden_irreps": "128x0e+128x1o", "r_max": 6.0, "z": [*range(1, 84), *range(89, 95)],
         "num_bessel": 10, "density": True, "distance_transform": "Agnesi", "pair_repulsion": True,
