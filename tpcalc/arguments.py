@@ -19,11 +19,15 @@ def add_potential_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """--dtype, --device, --skin, --mode, --threads, --allocator."""
+    """--dtype, --device, --skin, --mode, --radial, --threads, --allocator."""
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--skin", type=float, default=0.5, help="Å of the neighbour list (0.5)")
     parser.add_argument("--mode", default="eager", help="eager or torchscript (eager)")
+    parser.add_argument(
+        "--radial", default="network",
+        help="network, or spline: radial networks as splines in the fused kernels (network)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, help="threads of torch (its own default)")
     parser.add_argument(
         "--allocator", default="retain", help="retain freed memory (glibc) or system (retain)"
@@ -76,5 +80,5 @@ def make_calculator(args: argparse.Namespace):
 
 
 def calculator_options(args: argparse.Namespace) -> dict:
-    """dtype, device, skin and mode, as `TPCalculator` takes them."""
-    return {name: getattr(args, name) for name in ("device", "dtype", "skin", "mode")}
+    """dtype, device, skin, mode and radial, as `TPCalculator` takes them."""
+    return {name: getattr(args, name) for name in ("device", "dtype", "skin", "mode", "radial")}

@@ -15,9 +15,11 @@ from tpcalc.devices import as_device
 from tpcalc.errors import InputError, check_name
 from tpcalc.evaluator import Evaluation, Evaluator
 from tpcalc.export import scripted
-from tpcalc.nn.radial_spline import spline_radials
+from tpcalc.nn.radial_spline import sees_species, spline_radials
 from tpcalc.potential import Potential
+from tpcalc.splined_evaluator import SplinedEvaluator
 from tpcalc.storage import as_dtype, load_potential
+from tpcalc.tensor_products import parse_variant
 from tpcalc.tensor_products.symmetric.base import fold_products
 
 MODES = ("eager", "torchscript")
@@ -40,8 +42,8 @@ class TPCalculator(Calculator):
             swap; steps of small systems are faster, the first three take about 0.3 s.
         radial: "network", or "spline": radial networks as splines in the fused kernels. Two to
             three times faster with many atoms; forces are those of the splined energy, about
-            1e-5 of the largest force away. Needs a fused variant and path weights of the distance
-            alone (no Agnesi transform, no density); no swaps.
+            1e-5 of the largest force away. Needs a fused variant; no swaps. MACE has splines for
+            each pair of elements: they are made when a structure brings new elements (seconds).
 
     Properties: energy = free_energy (eV), energies [N], forces [N, 3] (eV/Å); with a cell that
     has a volume also stress (Voigt, eV/Å³, tension positive) and stresses [N, 6], whose sum is
@@ -67,14 +69,22 @@ class TPCalculator(Calculator):
         first = None if variant == "auto" else variant
         self.mode = check_name("mode", mode, MODES)
         potentials = [_open(m, first, device, dtype) for m in members]
-        if check_name("kind of radial functions", radial, ("network", "spline")) == "spline":
+        self.radial = check_name("kind of radial functions", radial, ("network", "spline"))
+        if self.radial == "spline":
             if variant == "auto":
                 raise InputError('radial="spline" needs a fused variant, not "auto"')
-            potentials = [spline_radials(p) for p in potentials]
-        self.evaluators = [Evaluator(p, skin) for p in potentials]
+            self.evaluators = [self._splined(p, skin) for p in potentials]
+        else:
+            self.evaluators = [Evaluator(p, skin) for p in potentials]
         self._prepare()
         self.num_edges = 0  # of the last structure
         self._tune = variant == "auto"
+
+    def _splined(self, potential: Potential, skin: float) -> Evaluator:
+        if not sees_species(potential):
+            return Evaluator(spline_radials(potential), skin)
+        script = scripted if self.mode == "torchscript" else None
+        return SplinedEvaluator(potential, skin, script)
 
     @property
     def potential(self) -> Potential:
@@ -101,6 +111,11 @@ class TPCalculator(Calculator):
 
     def _use(self, variant: str) -> None:
         self._tune = False
+        if self.radial == "spline" and parse_variant(variant)[0] != self.potential.variant:
+            raise InputError(
+                f"this calculator has radial splines made for {self.potential.variant!r}; make "
+                f"another TPCalculator for {variant!r}"
+            )
         for evaluator in self.evaluators:
             evaluator.potential.swap(variant)
         self._prepare()
@@ -108,6 +123,8 @@ class TPCalculator(Calculator):
     def _prepare(self) -> None:
         if self.mode == "torchscript":
             for evaluator in self.evaluators:
+                if isinstance(evaluator, SplinedEvaluator):
+                    continue  # scripts by itself, when it has made its splines
                 evaluator.run = scripted(evaluator.potential)
 
     def check_state(self, atoms, tol=1e-15):

@@ -38,8 +38,11 @@ class Evaluator:
         self.potential = potential
         self.run = run if run is not None else potential
         self.neighbors = NeighborList(potential.cutoff, skin)
+        self._set_index()
+
+    def _set_index(self) -> None:
         self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
-        for index, symbol in enumerate(potential.species):
+        for index, symbol in enumerate(self.potential.species):
             self._index[atomic_numbers[symbol]] = index
         self._species_key: bytes | None = None
 

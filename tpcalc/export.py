@@ -66,17 +66,18 @@ def export_manifest(potential: Potential, dtype: str) -> dict:
 
 def export_potential(
     potential: Potential, path: str | Path, dtype: str = "float32", variant: str | None = None,
-    radial: str = "network",
+    radial: str = "network", elements: list[str] | None = None,
 ) -> dict:  # fmt: skip
     """Write `potential` as one TorchScript file with its manifest inside; returns the manifest.
 
     `potential` itself is left as it is. The file appears whole or not at all. `radial="spline"`
     replaces the radial networks by splines in the fused convolutions: faster, their error (about
-    1e-6 of the path weights) is in the manifest.
+    1e-6 of the path weights) is in the manifest. `elements` keeps these alone (None: all): a
+    potential of 89 becomes small, and splines for each pair of them possible.
 
     Raises:
         InputError: unknown dtype, variant or kind of radial functions, splines without a fused
-            variant, or a path that cannot be written.
+            variant, an unknown element, or a path that cannot be written.
     """
     path = Path(path)
     check_name("kind of radial functions", radial, ("network", "spline"))
@@ -88,6 +89,8 @@ def export_potential(
     work = copy.deepcopy(potential).to("cpu")
     if variant is not None:
         work.swap(variant)
+    if elements is not None:
+        work = work.of_species(elements)
     if radial == "spline":
         work = spline_radials(work)
     work.set_dtype(torch_dtype)

@@ -241,6 +241,7 @@ def run_description(calculator) -> dict:
         "variant": calculator.variant,
         "variant_class": potential.model.layers[0].conv.algorithm_class,
         "mode": calculator.mode,
+        "radial": calculator.radial,
         "dtype": str(potential.dtype).removeprefix("torch."),
         "device": str(potential.shifts.device),
         "threads": torch.get_num_threads(),

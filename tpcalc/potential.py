@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from tpcalc.architectures.mace import Mace
 from tpcalc.architectures.nequip import NequIP
 from tpcalc.errors import InputError, check_name
+from tpcalc.nn.species import keep_rows
 from tpcalc.tensor_products import functions, parse_variant, variants_of
 
 ARCHITECTURES = {"nequip": NequIP, "mace": Mace}
@@ -92,6 +94,41 @@ class Potential(torch.nn.Module):
         self.model.swap(name)
         self.variant = name
         return self
+
+    @torch.jit.unused
+    def of_species(self, symbols) -> Potential:
+        """A copy that knows the elements `symbols` alone, in this order of species.
+
+        Their energies and forces stay as they are; whatever is kept for each species is smaller.
+
+        Raises:
+            InputError: no element, or one that this potential does not know.
+        """
+        symbols = list(symbols)
+        if not symbols:
+            raise InputError(f"no element named; this potential knows {', '.join(self.species)}")
+        for symbol in symbols:
+            check_name("element", symbol, self.species)
+        made = copy.deepcopy(self)
+        rows = [n for n, symbol in enumerate(self.species) if symbol in symbols]
+        if len(rows) < len(self.species):
+            if hasattr(self, "spline_error"):
+                raise InputError("choose elements before making radial splines, not after")
+            index = torch.tensor(rows, device=self.shifts.device)
+            for module in made.modules():
+                if hasattr(module, "keep_species"):
+                    module.keep_species(index)
+        return made
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `of_species`."""
+        self.species = [self.species[n] for n in index.tolist()]
+        keep_rows(self, index, "shifts", *(["scale"] if self.scale.dim() == 1 else []))
+        config = self.config = dict(self.config, species=self.species)
+        for key in ("shifts", "scale"):
+            if isinstance(config.get(key), dict):
+                config[key] = {s: v for s, v in config[key].items() if s in self.species}
 
     @torch.jit.unused
     def set_dtype(self, dtype: torch.dtype) -> Potential:

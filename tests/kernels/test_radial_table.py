@@ -12,7 +12,8 @@ from tpcalc.calculator import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.export import export_potential
 from tpcalc.kernels.ops import load_ops
-from tpcalc.nn.radial_spline import SplineTable, fit_splines, spline_radials, spline_values
+from tpcalc.nn.radial_spline import spline_radials
+from tpcalc.nn.spline_table import SplineTable, fit_splines, spline_values
 from tpcalc.potential import build_potential, energy_and_edge_gradient
 from tpcalc.tensor_products import convolution
 
@@ -182,12 +183,6 @@ def test_mace_with_splines(cutoff_at):
     assert 0 < abs(splined.get_forces(atoms) - forces).max() < 1e-4 * abs(forces).max()
     script = TPCalculator(potential, dtype="float64", radial="spline", mode="torchscript")
     assert abs(script.get_forces(atoms) - splined.get_forces(atoms)).max() < 1e-10
-
-
-@pytest.mark.parametrize("option", [{"radial_transform": "agnesi"}, {"normalization": "density"}])
-def test_mace_whose_weights_see_elements_is_refused(option):
-    with pytest.raises(InputError, match="depend on more than the distance"):
-        spline_radials(build_potential({**MACE, **option}, "cg/fused"))
 
 
 def test_splined_potential_cannot_swap():

@@ -13,10 +13,22 @@ from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.linear import Linear, SpeciesLinear
 from tpcalc.nn.radial import AgnesiTransform, RadialMLP, ScaledLinear, TransformedBessel
 from tpcalc.nn.readout import ScalarReadout
+from tpcalc.nn.species import keep_rows
 from tpcalc.nn.zbl import Zbl
 from tpcalc.tensor_products.base import Convolution
 from tpcalc.tensor_products.paths import as_irreps
 from tpcalc.tensor_products.symmetric.base import ManyBody
+
+
+class Density(ScaledLinear):
+    """What a neighbour adds to the density of an atom: [E, num_basis], [E, 1] -> [E, 1]."""
+
+    def __init__(self, num_basis: int):
+        super().__init__(num_basis, 1, silu=False)
+
+    def forward(self, edge_feats: torch.Tensor, envelope: torch.Tensor) -> torch.Tensor:
+        d = torch.matmul(edge_feats, self.weight * self.scale)
+        return torch.tanh(d.square()) * envelope
 
 
 class MaceLayer(torch.nn.Module):
@@ -26,6 +38,8 @@ class MaceLayer(torch.nn.Module):
     on the message (a matrix per species) and nothing is added. `density`: the message is
     divided by 1 + sum of tanh(d(r)^2) over neighbours instead of the mean number of them.
     """
+
+    __constants__ = ["by_density", "residual"]  # TorchScript drops branches not taken
 
     def __init__(self, conv: Convolution, product: ManyBody, num_species: int, radial: RadialMLP,
                  num_basis: int, avg_num_neighbors: float, residual: bool, density: bool,
@@ -41,7 +55,7 @@ class MaceLayer(torch.nn.Module):
         self.self_connection = SpeciesLinear(ends[0], ends[1], num_species)
         self.product = product
         self.linear_out = Linear(out, out)
-        self.density = ScaledLinear(num_basis, 1, silu=False) if density else torch.nn.Identity()
+        self.density = Density(num_basis) if density else torch.nn.Identity()
         self.by_density, self.residual, self.exchange = density, residual, exchange
         self.kept_dim: int = kept.dim  # sorted irreps: the kept ones come first
         self.out_dim: int = out.dim
@@ -54,15 +68,15 @@ class MaceLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor,
                 basis: torch.Tensor, edge_feats: torch.Tensor, envelope: torch.Tensor,
                 senders: torch.Tensor, receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip
-        """`species` and `one_hot` of local atoms; `envelope` [E, 1] multiplies path weights."""
+        """`species` and `one_hot` of local atoms; `envelope` [E or 1, 1] is for path weights."""
         n = species.shape[0]
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
-        weights = self.radial(edge_feats) * envelope
+        weights = self.radial(edge_feats, envelope)
         message = self.linear_down(self.conv(up, basis, weights, senders, receivers, n))
         if self.by_density:
-            density = torch.tanh(self.density(edge_feats).square()) * envelope
+            density = self.density(edge_feats, envelope)
             total = torch.zeros(n, 1, dtype=x.dtype, device=x.device)
             message = message / (total.index_add(0, receivers, density) + 1.0)
         else:
@@ -102,7 +116,7 @@ class Mace(torch.nn.Module):
         tensor_product_options: passed to every convolution.
     """
 
-    __constants__ = ["transformed", "repulsive"]  # TorchScript drops branches not taken
+    __constants__ = ["transformed", "repulsive", "splined"]  # TorchScript drops branches not taken
 
     def __init__(self, species: list[str], cutoff: float, variant: str,
                  hidden_irreps: str = "64x0e+64x1o", lmax: int = 3, num_layers: int = 2,
@@ -137,6 +151,8 @@ class Mace(torch.nn.Module):
         self.cutoff_at_basis = cutoff_at == "basis"
         self.transformed = radial_transform == "agnesi"
         self.transform = AgnesiTransform(species) if self.transformed else torch.nn.Identity()
+        self.splined = False  # see tpcalc.nn.radial_spline
+        self.pair_lengths = torch.nn.Identity()
         self.repulsive = pair_repulsion == "zbl"
         self.pair_repulsion = Zbl(species, cutoff_p) if self.repulsive else torch.nn.Identity()
         layers, readouts = [], []
@@ -164,6 +180,12 @@ class Mace(torch.nn.Module):
         )
 
     @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "embedding")
+        self.num_species = len(index)
+
+    @torch.jit.unused
     def swap(self, variant: str) -> None:
         """Replace the algorithm of every convolution; no weight changes."""
         for layer in self.layers:
@@ -185,19 +207,27 @@ class Mace(torch.nn.Module):
             energy = energy + readout(x[:, : self.channels])
         return energy
 
+    def edge_features(self, lengths: torch.Tensor, z_senders: torch.Tensor,
+                      z_receivers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Radial features [E, num_basis], and what multiplies path weights, [E, 1] or [1, 1]."""
+        one = torch.ones(1, 1, dtype=lengths.dtype, device=lengths.device)
+        if self.splined:
+            return self.pair_lengths(lengths, z_senders, z_receivers), one
+        distances = lengths
+        if self.transformed:
+            distances = self.transform(lengths, z_senders, z_receivers)
+        edge_feats = self.radial_basis(distances)
+        envelope = self.cutoff(lengths).unsqueeze(1)
+        if self.cutoff_at_basis:
+            return edge_feats * envelope, one
+        return edge_feats, envelope
+
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
         receivers, senders = edge_index[0], edge_index[1]
         zs, zr = species.index_select(0, senders), species.index_select(0, receivers)
         lengths = (edge_vectors * edge_vectors).sum(1).sqrt()  # [E]
-        distances = lengths
-        if self.transformed:
-            distances = self.transform(lengths, zs, zr)
-        edge_feats = self.radial_basis(distances)  # [E, num_basis]
-        envelope = self.cutoff(lengths).unsqueeze(1)  # [E, 1]
-        if self.cutoff_at_basis:
-            edge_feats = edge_feats * envelope
-            envelope = torch.ones_like(envelope)
+        edge_feats, envelope = self.edge_features(lengths, zs, zr)
         bases: list[torch.Tensor] = []
         for basis in self.bases:
             bases.append(basis(edge_vectors))

@@ -17,6 +17,7 @@ from tpcalc.nn.node_product import NodeProduct, operand_irreps
 from tpcalc.nn.norm import RmsNorm
 from tpcalc.nn.radial import BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
+from tpcalc.nn.species import keep_rows
 from tpcalc.nn.zbl import UniversalZbl
 from tpcalc.tensor_products import convolution, functions, interaction_variant, tensor_product
 from tpcalc.tensor_products.base import Convolution, TensorProduct
@@ -184,6 +185,12 @@ class NequIP(torch.nn.Module):
         operand = operand_irreps(irreps, channels)
         name = interaction_variant(self.interaction, variant)
         return tensor_product(name, operand, operand, operand)
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "embedding")
+        self.num_species = len(index)
 
     @torch.jit.unused
     def swap(self, variant: str) -> None:

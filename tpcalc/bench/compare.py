@@ -39,7 +39,7 @@ def differences(potential, variants: list[str], frames: list[Atoms], **options) 
 
     Returns:
         variant -> `dE_eV_atom`, `dF_eV_A` in the dtype that runs, and `dE64_eV_atom`,
-        `dF64_eV_A` in float64, where an exact variant shows round-off only.
+        `dF64_eV_A` in float64 with the network, where an exact variant shows round-off only.
     """
     device, dtype = options.get("device", "cpu"), options.get("dtype", "float32")
     calculator = TPCalculator(potential, device=device, dtype="float64")
@@ -49,7 +49,7 @@ def differences(potential, variants: list[str], frames: list[Atoms], **options) 
     for variant in variants:
         double = calculator.swap(variant).evaluate(frames)
         run = double
-        if dtype != "float64":
+        if dtype != "float64" or options.get("radial", "network") != "network":
             run = TPCalculator(potential, variant, **options).evaluate(frames)
         result[variant] = {
             "dE_eV_atom": _largest(run, reference, "energy"),

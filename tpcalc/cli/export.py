@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="network",
         help="spline: radial networks as splines inside the fused kernels, faster",
     )
+    parser.add_argument(
+        "--elements", nargs="+", help="keep these elements alone (all of the potential's)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -26,7 +29,12 @@ def run(args: argparse.Namespace) -> dict:
 
     potential = load_potential(args.potential)
     manifest = export_potential(
-        potential, args.out, dtype=args.dtype, variant=args.variant, radial=args.radial
+        potential,
+        args.out,
+        dtype=args.dtype,
+        variant=args.variant,
+        radial=args.radial,
+        elements=args.elements,
     )
     if not args.json:
         print(

@@ -11,6 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", help="names; default: every exact one")
     parser.add_argument("--dtypes", nargs="+", default=["float64", "float32"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--radial", choices=("network", "spline"), default="network",
+        help="spline: of the fused variants with radial splines, against the network",
+    )  # fmt: skip
     parser.add_argument("--store", action="store_true", help="keep the certificate in the file")
 
 
@@ -22,7 +26,7 @@ def run(args: argparse.Namespace) -> dict:
 
     try:
         certificate = verify(
-            args.potential, args.variants, tuple(args.dtypes), args.device, args.store
+            args.potential, args.variants, tuple(args.dtypes), args.device, args.store, args.radial
         )
     except CheckFailed as error:
         if not args.json and hasattr(error, "result"):

@@ -29,6 +29,14 @@ def _shared_blocks(irreps_in: Irreps, irreps_out: Irreps) -> list[tuple[int, int
     return blocks
 
 
+def each_block(linear: torch.nn.Module) -> list[tuple[int, torch.Tensor]]:
+    """(first column of the input, matrix [in, out] or [species x in, out]) of each irrep."""
+    num = getattr(linear, "num_species", 1)
+    sizes = [num * i * o for *_, i, o in linear.blocks]
+    parts = torch.split(linear.weight.detach(), sizes)
+    return [(start, w.view(-1, o)) for (start, _, _, o), w in zip(linear.blocks, parts)]
+
+
 class Linear(torch.nn.Module):
     """One matrix per irrep: [N, irreps_in] -> [N, irreps_out], scaled by 1/sqrt(fan-in)."""
 
@@ -109,6 +117,15 @@ class SpeciesLinear(torch.nn.Module):
             offset += self.num_species * size
             parts.append(torch.cat(rows, 0) if len(rows) > 0 else x.new_zeros(0, dim * mul_out))
         return torch.cat(parts, 1).index_select(0, torch.argsort(order))
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        sizes = [self.num_species * i * o for *_, i, o in self.blocks]
+        blocks = [b.view(self.num_species, -1) for b in torch.split(self.weight.data, sizes)]
+        self.weight.data = torch.cat([b.index_select(0, index).flatten() for b in blocks])
+        self.num_species = len(index)
+        self.dense = self.num_species <= DENSE_SPECIES
 
     def each_species(self, x: torch.Tensor) -> torch.Tensor:
         """Row s of `x` [num_species, in] by the matrix of species s: [num_species, out]."""

@@ -8,6 +8,7 @@ import torch
 
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.elements import numbers_and_radii
+from tpcalc.nn.species import keep_rows
 
 # 1 / sqrt(E[silu(z)^2]) for z ~ N(0, 1), by Gauss-Hermite quadrature
 SILU_NORM = 1.676532470331092
@@ -50,8 +51,14 @@ class RadialMLP(torch.nn.Module):
             for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:]))
         )
 
-    def forward(self, edge_feats: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
+    def forward(
+        self, edge_feats: torch.Tensor, envelope: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`envelope` [E or 1, 1] multiplies the weights (their input, which is smaller)."""
+        last = len(self.layers) - 1
+        for n, layer in enumerate(self.layers):
+            if n == last and envelope is not None:
+                edge_feats = edge_feats * envelope
             edge_feats = layer(edge_feats)
         return edge_feats
 
@@ -90,6 +97,11 @@ class AgnesiTransform(torch.nn.Module):
         self.register_buffer("radii", radii)
         constants = torch.tensor([0.9183, 4.5791, 1.0805], dtype=torch.float64)
         self.register_buffer("constants", constants)  # q, p, a
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "radii")
 
     def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
                 z_receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip

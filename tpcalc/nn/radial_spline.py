@@ -1,99 +1,15 @@
-"""Radial functions as tables: cubic B-splines in place of the network, for inference."""
+"""Potentials with cubic B-splines in place of their radial networks, for inference."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 
 from tpcalc.errors import InputError
-from tpcalc.nn.radial import BesselBasis, TransformedBessel
-
-
-class SplineTable(NamedTuple):
-    """Uniform cubic B-splines on [0, cutoff]; zero beyond.
-
-    `coef` [intervals + 3, columns] float64; `error` and `slope_error` are the largest
-    deviations of value and first derivative, relative to the largest of each.
-    """
-
-    coef: torch.Tensor
-    step: float
-    error: float
-    slope_error: float
-
-
-def spline_values(table: SplineTable, r: torch.Tensor, order: int = 0) -> torch.Tensor:
-    """The spline or a derivative at `r` [n], in plain PyTorch: [n, columns], float64."""
-    u = r / table.step
-    inside = (u >= 0) & (u < table.coef.shape[0] - 3)
-    first = u.floor().clamp(0, table.coef.shape[0] - 4).long()
-    t = u - first
-    matrix = torch.tensor(  # B-splines by powers of t
-        [[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]], dtype=torch.float64
-    ) / 6.0  # fmt: skip
-    for _ in range(order):
-        matrix = matrix[1:] * torch.arange(1, len(matrix))[:, None] / table.step
-    powers = torch.stack([t**n for n in range(len(matrix))], 1)
-    weights = (powers @ matrix) * inside[:, None]  # [n, 4]
-    return sum(weights[:, q, None] * table.coef[first + q] for q in range(4))
-
-
-def fit_splines(
-    function: Callable[[torch.Tensor], torch.Tensor], cutoff: float, tolerance: float = 1e-6,
-    intervals: int = 64, most: int = 2048,
-) -> SplineTable:  # fmt: skip
-    """Splines through `function` (lengths [n] -> [n, columns], float64, flat at the cutoff).
-
-    The number of intervals doubles from `intervals` until the largest error, between the
-    knots, is `tolerance` of the largest value.
-
-    Raises:
-        InputError: `most` intervals are not enough.
-    """
-    while True:
-        step = cutoff / intervals
-        knots = torch.arange(intervals + 1, dtype=torch.float64) * step
-        knots[0] = 1e-5 * cutoff  # sin(x) / x
-        values = function(knots)
-        system = torch.zeros(intervals + 3, intervals + 3, dtype=torch.float64)
-        rows = torch.arange(intervals + 1)
-        for shift, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):
-            system[rows + 1, rows + shift] = weight
-        slopes = torch.zeros(2, values.shape[1], dtype=torch.float64)
-        slopes[0] = _derivative(function, torch.tensor([1e-3 * cutoff], dtype=torch.float64))[0]
-        system[0, [0, 2]] = torch.tensor([-0.5 / step, 0.5 / step], dtype=torch.float64)
-        system[-1, [-3, -1]] = torch.tensor([-0.5 / step, 0.5 / step], dtype=torch.float64)
-        coef = torch.linalg.solve(system, torch.cat([slopes[:1], values, slopes[1:]]))
-        table = _with_errors(function, coef, step, cutoff)
-        if table.error <= tolerance:
-            return table
-        intervals *= 2
-        if intervals > most:
-            raise InputError(
-                f"{most} spline intervals leave an error of {table.error:.1e} of the radial "
-                f"functions, tolerance {tolerance:.1e}; allow more error or keep the network"
-            )
-
-
-def _derivative(function: Callable, r: torch.Tensor) -> torch.Tensor:
-    """Central differences, fourth order."""
-    h = 1e-4
-    return (8 * (function(r + h) - function(r - h)) - function(r + 2 * h) + function(r - 2 * h)) / (
-        12 * h
-    )
-
-
-def _with_errors(function: Callable, coef: torch.Tensor, step: float, cutoff: float) -> SplineTable:
-    """Compare at four points an interval, from a tenth of the cutoff (no pair is closer)."""
-    table = SplineTable(coef, step, 0.0, 0.0)
-    r = torch.linspace(0.1, 0.999, 4 * len(coef), dtype=torch.float64) * cutoff
-    exact, slope = function(r), _derivative(function, r)
-    error = (spline_values(table, r) - exact).abs().max() / exact.abs().max()
-    slope_error = (spline_values(table, r, 1) - slope).abs().max() / slope.abs().max()
-    return SplineTable(coef, step, float(error), float(slope_error))
+from tpcalc.nn.mace_splines import spline_mace
+from tpcalc.nn.radial import BesselBasis
+from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 
 class LengthFeatures(torch.nn.Module):
@@ -103,76 +19,59 @@ class LengthFeatures(torch.nn.Module):
         return edge_lengths.unsqueeze(1)
 
 
-class NoEnvelope(torch.nn.Module):
-    """One, where splines have the cutoff in them: [E] -> [E]."""
-
-    def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
-        return torch.ones_like(edge_lengths)
-
-
-def _radial_parts(potential: torch.nn.Module) -> tuple[Callable, Callable]:
-    """Radial features of a length, and what multiplies path weights; both float64.
-
-    Raises:
-        InputError: path weights that depend on more than the distance.
-    """
-    model = copy.deepcopy(potential.model).double()
-
-    def one(r: torch.Tensor) -> torch.Tensor:
-        return torch.ones_like(r).unsqueeze(1)
-
-    if type(model.radial_basis) is BesselBasis:
-        return model.radial_basis, one
-    dependent = type(model.radial_basis) is not TransformedBessel or model.transformed
-    if dependent or any(layer.by_density for layer in model.layers):
-        raise InputError(
-            f"radial splines are for NequIP models and for MACE models without Agnesi transform "
-            f"and density; the path weights of this {type(potential.model).__name__} depend on "
-            "more than the distance"
-        )
-
-    def envelope(r: torch.Tensor) -> torch.Tensor:
-        return model.cutoff(r).unsqueeze(1)
-
-    if model.cutoff_at_basis:
-        return lambda r: model.radial_basis(r) * envelope(r), one
-    return model.radial_basis, envelope
-
-
 def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch.nn.Module:
     """A copy of a potential whose radial networks are splines inside the convolutions.
 
     Path weights are then never stored, and forces stay exact derivatives of the (splined)
-    energy. The copy has `spline_error` (largest of its layers, relative) and
-    `spline_intervals`. It is for inference: nothing in it can be trained or swapped.
+    energy. Where path weights depend on the species of both atoms there is a table for each pair:
+    take `Potential.of_species` first. The copy has `spline_error` (largest of its layers,
+    relative) and `spline_intervals`. It is for inference: nothing in it can be trained or swapped.
 
     Raises:
-        InputError: convolutions that are no fused ones, path weights that depend on more than
-            the distance, or radial functions that splines cannot follow.
+        InputError: convolutions that are no fused ones, radial functions that splines cannot
+            follow, or tables of too many pairs of species.
     """
-    basis, envelope = _radial_parts(potential)
+    check_splinable(potential)
     made = copy.deepcopy(potential).eval().requires_grad_(False)
-    dtype, model = made.dtype, made.model
-    errors, sizes = [], []
-    for layer in model.layers:
+    if type(made.model.radial_basis) is BesselBasis:
+        tables = _spline_nequip(made, tolerance)
+    else:
+        tables = spline_mace(made, tolerance)
+    made.spline_error = max(t.error for t in tables)
+    made.spline_intervals = max(t.coef.shape[-2] - 3 for t in tables)
+    return made
+
+
+def check_splinable(potential: torch.nn.Module) -> None:
+    """Raises:
+    InputError: a convolution that cannot take splines.
+    """
+    for layer in potential.model.layers:
         if not hasattr(layer.conv, "splined"):
             raise InputError(
-                f"radial splines need a fused variant, not {made.variant!r}; swap to "
-                f"{made.variant.split('/')[0]}/fused first"
+                f"radial splines need a fused variant, not {potential.variant!r}; swap to "
+                f"{potential.variant.split('/')[0]}/fused first"
             )
-        network = copy.deepcopy(layer.radial).double()
-        conv = layer.conv
+
+
+def sees_species(potential: torch.nn.Module) -> bool:
+    """Whether splines need a table for each pair of species."""
+    return type(potential.model.radial_basis) is not BesselBasis
+
+
+def _spline_nequip(potential: torch.nn.Module, tolerance: float) -> list[SplineTable]:
+    """Radial functions of the distance alone: one table a layer, in place."""
+    model, tables = potential.model, []
+    basis = copy.deepcopy(model.radial_basis).double()
+    for layer in model.layers:
+        network, conv = copy.deepcopy(layer.radial).double(), layer.conv
 
         def weights(r: torch.Tensor, network=network, conv=conv) -> torch.Tensor:
-            return conv.tensor_product.op_weights(network(basis(r)) * envelope(r))
+            return conv.tensor_product.op_weights(network(basis(r)))
 
-        table = fit_splines(weights, made.cutoff, tolerance)
-        layer.conv = conv.splined(table.coef, table.step).to(dtype)
+        table = fit_splines(weights, potential.cutoff, tolerance)
+        layer.conv = conv.splined(table.coef, table.step).to(potential.dtype)
         layer.radial = torch.nn.Identity()
-        errors.append(table.error)
-        sizes.append(len(table.coef) - 3)
-    if type(model.radial_basis) is TransformedBessel:
-        model.cutoff = NoEnvelope()
+        tables.append(table)
     model.radial_basis = LengthFeatures()
-    made.spline_error, made.spline_intervals = max(errors), max(sizes)
-    return made
+    return tables

@@ -7,6 +7,7 @@ import torch
 from tpcalc.errors import InputError
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.elements import ATOMIC_NUMBERS, numbers_and_radii
+from tpcalc.nn.species import keep_rows
 
 
 class Zbl(torch.nn.Module):
@@ -30,6 +31,11 @@ class Zbl(torch.nn.Module):
         self.register_buffer("coefficients", torch.tensor(c, dtype=torch.float64))
         screening = torch.tensor([0.300, 0.4543], dtype=torch.float64)
         self.register_buffer("screening", screening)  # exponent, prefactor
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "numbers", "radii")
 
     def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
                 z_receivers: torch.Tensor, receivers: torch.Tensor,
@@ -78,6 +84,11 @@ class UniversalZbl(torch.nn.Module):
         self.register_buffer("prefactor", torch.tensor(0.5 * 14.399645, dtype=torch.float64))
         self.register_buffer("strength", torch.ones(len(species), dtype=torch.float64))
         self.cutoff = PolynomialCutoff(cutoff, p)
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "numbers", "strength")
 
     def forward(self, edge_lengths: torch.Tensor, z_senders: torch.Tensor,
                 z_receivers: torch.Tensor, receivers: torch.Tensor,

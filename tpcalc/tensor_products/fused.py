@@ -176,22 +176,27 @@ class FusedConvolution(Convolution):
         )
 
     @torch.jit.unused
-    def splined(self, table: torch.Tensor, step: float) -> SplinedConvolution:
+    def splined(
+        self, table: torch.Tensor, step: float, kind_of_pair: torch.Tensor | None = None
+    ) -> SplinedConvolution:
         """The same convolution with weights read from splines of the edge length.
 
-        `table` [intervals + 3, columns of op_weights], for lengths from 0 in steps of `step`.
+        `table` [intervals + 3, columns of op_weights], for lengths from 0 in steps of `step`; with
+        `kind_of_pair` [pairs of species] it is [kinds, intervals + 3, columns].
         """
-        return SplinedConvolution(self, table, step)
+        return SplinedConvolution(self, table, step, kind_of_pair)
 
 
 class SplinedConvolution(TablesOnCpu):
     """A fused convolution whose weights are splines of the length: they never reach memory.
 
-    Called as a `Convolution`, with lengths [E, 1] in the place of the weights. Derivatives are
-    those of the spline; the table is constant.
+    Called as a `Convolution`, with lengths [E, 1] in the place of the weights, or [E, 2] with the
+    pair of species, where tables differ by it. Derivatives are those of the spline; the table is
+    constant.
     """
 
-    def __init__(self, conv: FusedConvolution, table: torch.Tensor, step: float):
+    def __init__(self, conv: FusedConvolution, table: torch.Tensor, step: float,
+                 kind_of_pair: torch.Tensor | None = None):  # fmt: skip
         super().__init__()
         product = conv.tensor_product
         self.irreps_node, self.irreps_edge = conv.irreps_node, conv.irreps_edge
@@ -199,8 +204,11 @@ class SplinedConvolution(TablesOnCpu):
         self.algorithm_class: str = conv.algorithm_class + " with radial splines"
         self.edge_basis = conv.edge_basis
         self.step = float(step)
-        self.register_buffer("table", table.unsqueeze(0).contiguous(), persistent=False)
-        self.register_buffer("kinds", torch.zeros(0, dtype=torch.long), persistent=False)
+        table = table.unsqueeze(0) if kind_of_pair is None else table
+        self.register_buffer("table", table.contiguous(), persistent=False)
+        # empty: there is one table
+        kinds = torch.zeros(0, dtype=torch.long) if len(table) == 1 else kind_of_pair
+        self.register_buffer("kind_of_pair", kinds, persistent=False)
         for name in ("op_paths", "op_couplings", "op_coef"):
             self.register_buffer(name, getattr(product, name), persistent=False)
 
@@ -214,8 +222,11 @@ class SplinedConvolution(TablesOnCpu):
         num_receivers: int | None = None,
     ) -> torch.Tensor:
         n = node_feats.shape[0] if num_receivers is None else num_receivers
+        kinds = self.kind_of_pair
+        if kinds.numel() > 0:
+            kinds = kinds.index_select(0, edge_lengths[:, 1].long())
         return torch.ops.tpcalc.conv_radial(
-            node_feats, edge_basis, edge_lengths.squeeze(1), self.kinds,
+            node_feats, edge_basis, edge_lengths[:, 0], kinds,
             self.table.to(node_feats.dtype), self.step, senders, receivers,
             self.op_paths, self.op_couplings, self.op_coef, n, self.out_dim,
         )  # fmt: skip

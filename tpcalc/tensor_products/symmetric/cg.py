@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps, wigner_3j
 
 from tpcalc.errors import InputError
+from tpcalc.nn.species import keep_rows
 from tpcalc.tensor_products.symmetric.base import ManyBody
 
 _MAX_ENTRIES = 2**20  # of one coupling: 8 MiB, times the number of paths
@@ -100,6 +101,12 @@ class CgSymmetric(ManyBody):
         flat = [u.flatten() for row in tensors for u in row]
         self.table_sizes = [len(t) for t in flat]
         self.register_buffer("tables", torch.cat(flat), persistent=False)
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self.weights, index, *(str(n) for n in range(len(self.weights))))
+        self.num_species = len(index)
 
     def forward(self, node_feats: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         x = node_feats.unflatten(1, [self.d_in, self.mul])  # [N, d, C]

@@ -102,6 +102,12 @@ class CgPolynomialFused(CgPolynomial):
         self.coef = self.coef.new_zeros(0)
 
     @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        super().keep_species(index)
+        if self.folded:
+            self.coef = self.coef.index_select(0, index)
+
+    @torch.jit.unused
     def train(self, mode: bool = True):
         if mode:
             self.unfold()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tpcalc.errors import InputError
+from tpcalc.nn.species import keep_rows
 from tpcalc.o3.gaunt import gaunt
 from tpcalc.o3.torus import back_projection, fourier_coefficients, orthonormal_harmonics
 from tpcalc.tensor_products.gaunt.grid import choose_nodes
@@ -35,6 +36,12 @@ class GauntSymmetric(ManyBody):
         entry = [torch.full((ir.dim,), n) for n, (_, ir) in enumerate(self.irreps_out)]
         self.register_buffer("entry_out", torch.cat(entry), persistent=False)
         self._make_tables()
+
+    @torch.jit.unused
+    def keep_species(self, index: torch.Tensor) -> None:
+        """See `Potential.of_species`."""
+        keep_rows(self, index, "weights")
+        self.num_species = len(index)
 
     @torch.jit.unused
     def _spread(self, irreps, signs, sign: int, table: torch.Tensor) -> torch.Tensor:
