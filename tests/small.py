@@ -32,6 +32,24 @@ def random_potential(function="cg", seed=0, **config):
     return potential.eval().requires_grad_(False)
 
 
+MACE_DENSITY = {  # what MACE-MPA-0 has and MACE-OFF23 has not
+    "normalization": "density", "radial_transform": "agnesi", "pair_repulsion": "zbl",
+    "cutoff_at": "weights",
+}  # fmt: skip
+
+
+def random_mace(**config):
+    """Two layers, 4 channels, lmax 2, cutoff 4 Å; ten elements, more than `DENSE_SPECIES`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        potential = build_potential({
+            "architecture": "mace", "function": "cg", "cutoff": 4.0, "hidden_irreps": "4x0e+4x1o",
+            "species": ["Li", "H", "B", "C", "N", "O", "F", "Si", "S", "Cl"], "lmax": 2,
+            "correlation": 2, "radial_hidden": [8], "shifts": {"H": -13.6, "C": -1030.0}, **config,
+        }, "cg/fused")  # fmt: skip
+    return potential.eval().requires_grad_(False)
+
+
 def force_by_differences(atoms, atom=1, axis=0, h=1e-4) -> float:
     """-dE/dx of one coordinate by central differences of the energy, with the atoms' calculator."""
     energies = []

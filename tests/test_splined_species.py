@@ -5,34 +5,24 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from tests.small import SPECIES, crystal, ethanol, force_by_differences, random_potential
+from tests.small import (
+    MACE_DENSITY,
+    SPECIES,
+    crystal,
+    ethanol,
+    force_by_differences,
+    random_mace,
+    random_potential,
+)
 from tpcalc import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.export import export_potential, load_exported
 from tpcalc.nn import mace_splines
 from tpcalc.nn.radial_spline import spline_radials
-from tpcalc.potential import build_potential
 from tpcalc.storage import load_potential, save_potential
 from tpcalc.verify import verify
 
-PLAIN = {}
-DENSITY = {
-    "normalization": "density", "radial_transform": "agnesi", "pair_repulsion": "zbl",
-    "cutoff_at": "weights", "hidden_irreps": "4x0e+4x1o",
-}  # fmt: skip
 RESIDUAL = {"first_block": "residual", "radial_transform": "agnesi", "num_layers": 3}
-
-
-def small_mace(**config):
-    """A MACE of ten elements, more than `DENSE_SPECIES`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        potential = build_potential({
-            "architecture": "mace", "function": "cg", "cutoff": 4.0, "hidden_irreps": "4x0e+4x1o",
-            "species": ["Li", "H", "B", "C", "N", "O", "F", "Si", "S", "Cl"], "lmax": 2,
-            "correlation": 2, "radial_hidden": [8], "shifts": {"H": -13.6, "C": -1030.0}, **config,
-        }, "cg/fused")  # fmt: skip
-    return potential.eval().requires_grad_(False)
 
 
 def energy_and_forces(potential, atoms, **options):
@@ -44,8 +34,8 @@ def energy_and_forces(potential, atoms, **options):
 @pytest.mark.parametrize(
     "potential",
     [
-        lambda: small_mace(**DENSITY),
-        lambda: small_mace(many_body="cg/polynomial"),
+        lambda: random_mace(**MACE_DENSITY),
+        lambda: random_mace(many_body="cg/polynomial"),
         lambda: random_potential("cg", species=["H", "C", "N", "O"], pair_repulsion="zbl",
                                  scale={"H": 1.0, "C": 2.0, "N": 3.0, "O": 4.0}),
     ],
@@ -70,13 +60,13 @@ def test_kept_elements_keep_their_numbers(potential, tmp_path):
 )
 def test_wrong_elements_are_named(symbols, text):
     with pytest.raises(InputError, match=text):
-        small_mace().of_species(symbols)
+        random_mace().of_species(symbols)
 
 
-@pytest.mark.parametrize("kind", [PLAIN, DENSITY, RESIDUAL])
+@pytest.mark.parametrize("kind", [{}, MACE_DENSITY, RESIDUAL])
 @pytest.mark.parametrize("mode", ["eager", "torchscript"])
 def test_splined_mace_is_the_network_and_its_own_derivative(kind, mode):
-    potential = small_mace(**kind)
+    potential = random_mace(**kind)
     atoms = crystal()
     energy, forces = energy_and_forces(potential, atoms)
     atoms.calc = TPCalculator(potential, dtype="float64", radial="spline", mode=mode)
@@ -92,14 +82,14 @@ def test_splined_mace_is_the_network_and_its_own_derivative(kind, mode):
 
 
 def test_first_convolution_of_a_residual_block_keeps_its_self_connection():
-    splined = spline_radials(small_mace(**RESIDUAL).of_species(["C"]))
+    splined = spline_radials(random_mace(**RESIDUAL).of_species(["C"]))
     first = splined.model.layers[0]
     assert hasattr(first.self_connection, "weight")
     assert not hasattr(first.linear_down, "weight")
 
 
 def test_elements_that_come_later_get_their_splines():
-    potential = small_mace(**DENSITY)
+    potential = random_mace(**MACE_DENSITY)
     calculator = TPCalculator(potential, dtype="float64", radial="spline")
     for atoms in (molecule("H2O"), Atoms("O"), ethanol(), molecule("NH3")):
         atoms.rattle(0.05, seed=1)
@@ -118,12 +108,12 @@ def test_elements_that_come_later_get_their_splines():
 
 
 def test_calculator_refuses_before_and_after_its_splines():
-    calculator = TPCalculator(small_mace(), radial="spline")
+    calculator = TPCalculator(random_mace(), radial="spline")
     with pytest.raises(InputError, match="made for 'cg/fused'"):
         calculator.swap("cg/grouped")
     with pytest.raises(InputError, match="swap to cg/fused first"):
-        TPCalculator(small_mace(), "cg/grouped", radial="spline")
-    splined = spline_radials(small_mace().of_species(["H", "C"]))
+        TPCalculator(random_mace(), "cg/grouped", radial="spline")
+    splined = spline_radials(random_mace().of_species(["H", "C"]))
     with pytest.raises(InputError, match="before making radial splines"):
         splined.of_species(["H"])
 
@@ -131,12 +121,12 @@ def test_calculator_refuses_before_and_after_its_splines():
 def test_too_many_pairs_are_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr(mace_splines, "MOST_BYTES", 10**6)
     with pytest.raises(InputError, match="100 pairs of 10 species.*--elements"):
-        spline_radials(small_mace())
-    spline_radials(small_mace().of_species(["H", "O"]))
+        spline_radials(random_mace())
+    spline_radials(random_mace().of_species(["H", "O"]))
 
 
 def test_export_of_some_elements(tmp_path):
-    potential = small_mace(**DENSITY)
+    potential = random_mace(**MACE_DENSITY)
     file = tmp_path / "few.pt"
     manifest = export_potential(
         potential, file, "float64", radial="spline", elements=["H", "C", "O"]
@@ -154,7 +144,7 @@ def test_export_of_some_elements(tmp_path):
 
 
 def test_certificate_of_splines():
-    potential = small_mace(**DENSITY, species=["H", "O"], shifts={})
+    potential = random_mace(**MACE_DENSITY, species=["H", "O"], shifts={})
     certificate = verify(potential, radial="spline")
     assert certificate["passed"]
     assert {row["class"] for row in certificate["rows"]} == {"CgFused with radial splines"}
