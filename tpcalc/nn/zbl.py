@@ -41,19 +41,21 @@ class Zbl(torch.nn.Module):
                 z_receivers: torch.Tensor, receivers: torch.Tensor,
                 n_local: int) -> torch.Tensor:  # fmt: skip
         """`z_senders`, `z_receivers`: species index at either end of each edge, [E]."""
-        r = edge_lengths
-        zs, zr = self.numbers.index_select(0, z_senders), self.numbers.index_select(0, z_receivers)
+        end = self.radii.index_select(0, z_senders) + self.radii.index_select(0, z_receivers)
+        close = torch.nonzero(edge_lengths < end).squeeze(1)  # few; the others add nothing
+        r, end = edge_lengths.index_select(0, close), end.index_select(0, close)
+        receivers = receivers.index_select(0, close)
+        zs = self.numbers.index_select(0, z_senders.index_select(0, close))
+        zr = self.numbers.index_select(0, z_receivers.index_select(0, close))
         exponent, prefactor = self.screening[0], self.screening[1]
         x = r * (zs.pow(exponent) + zr.pow(exponent)) / (prefactor * 0.529)  # 0.529 Å: MACE's Bohr
         c = self.coefficients
         phi = c[0] * torch.exp(-3.2 * x) + c[1] * torch.exp(-0.9423 * x)
         phi = phi + c[2] * torch.exp(-0.4028 * x) + c[3] * torch.exp(-0.2016 * x)
-        end = self.radii.index_select(0, z_senders) + self.radii.index_select(0, z_receivers)
         u, p = r / end, self.p
         envelope = 1.0 - u.pow(p) * (
             (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * u + p * (p + 1.0) / 2.0 * u * u
         )
-        envelope = torch.where(u < 1.0, envelope, torch.zeros_like(u))
         # 14.3996 eV Å = e^2 / (4 pi epsilon_0)
         energy = 0.5 * 14.3996 * zs * zr / r * phi * envelope
         return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
