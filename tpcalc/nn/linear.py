@@ -158,6 +158,14 @@ class CommonLinear(torch.nn.Module):
         return self.linear(x)
 
 
+class SameConnection(torch.nn.Module):
+    """Hands on what it gets, where splines have the self-connection in them: [N, in] -> [N, in]."""
+
+    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        """As `SpeciesLinear.forward`."""
+        return x
+
+
 class NoConnection(torch.nn.Module):
     """No self-connection: a layer's features come from neighbours alone, [N, in] -> [N, 0]."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from tpcalc.errors import InputError
-from tpcalc.nn.linear import each_block
+from tpcalc.nn.linear import SameConnection, each_block
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 MOST_BYTES = 2 * 2**30  # of one layer's tables, float64
@@ -35,11 +35,11 @@ class PairLengths(torch.nn.Module):
         return torch.stack([edge_lengths, pair.to(edge_lengths.dtype)], 1)
 
 
-class PassOn(torch.nn.Module):
-    """Where splines have a module's work in them: its input."""
+class SplinedRadial(torch.nn.Module):
+    """In the place of a radial network: hands `PairLengths` on to the convolution."""
 
-    def forward(self, x: torch.Tensor, unused: torch.Tensor) -> torch.Tensor:
-        return x
+    def forward(self, edge_feats: torch.Tensor, unused: torch.Tensor) -> torch.Tensor:
+        return edge_feats
 
 
 class Ones(torch.nn.Module):
@@ -86,7 +86,7 @@ def spline_mace(potential: torch.nn.Module, tolerance: float) -> list[SplineTabl
         table = _fit_pairs(potential, _path_weights(exact, own, folds), pairs, tolerance)
         kinds = torch.arange(len(ordered)) if folds else kind_of_pair
         layer.conv = layer.conv.splined(table.coef, table.step, kinds).to(dtype)
-        layer.radial = PassOn()
+        layer.radial = SplinedRadial()
         tables.append(table)
         if layer.by_density:
             table = _fit_pairs(potential, _densities(exact, own), unordered, tolerance)
@@ -95,7 +95,7 @@ def spline_mace(potential: torch.nn.Module, tolerance: float) -> list[SplineTabl
         if folds:
             layer.linear_up, layer.linear_down, layer.norm = Ones(), torch.nn.Identity(), 1.0
             if not layer.residual:
-                layer.self_connection = PassOn()
+                layer.self_connection = SameConnection()
     model.splined, model.pair_lengths = True, PairLengths(len(species))
     return tables
 
