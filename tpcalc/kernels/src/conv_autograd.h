@@ -27,6 +27,11 @@ inline Three call_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const T
   static const auto op = typed<decltype(conv_bwd)>("tpcalc::conv_bwd");
   return op.call(g, h, y, w, t[0], t[1], t[2], t[3], t[4], need);
 }
+// Whether autograd has to remember a call with these inputs; its bookkeeping costs as much as
+// the convolution of a small molecule
+template <class... T> bool tracked(const T&... inputs) {
+  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
+}
 inline Tensor plus(const Tensor& a, const Tensor& b) { return a.defined() ? at::add(a, b) : b; }
 
 // The derivatives of conv_bwd by the two ops themselves (conv is linear in h, y and w), which
@@ -127,10 +132,18 @@ struct Conv : Function<Conv> {
 
 Tensor conv_autograd(const Tensor& h, const Tensor& y, const Tensor& w, const Tensor& senders,
                      const Tensor& receivers, TABLES, int64_t num_receivers, int64_t out_dim) {
+  if (!tracked(h, y, w)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return call_conv(h, y, w, {senders, receivers, paths, couplings, coef}, num_receivers, out_dim);
+  }
   return Conv::apply(h, y, w, senders, receivers, paths, couplings, coef, num_receivers, out_dim);
 }
 Three conv_bwd_autograd(const Tensor& g, const Tensor& h, const Tensor& y, const Tensor& w,
                         const Tensor& senders, const Tensor& receivers, TABLES, Need need) {
+  if (!tracked(g, h, y, w)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return call_bwd(g, h, y, w, {senders, receivers, paths, couplings, coef}, need);
+  }
   const auto r = ConvBackward::apply(g, h, y, w, senders, receivers, paths, couplings, coef,
                                      need[0], need[1], need[2]);
   return {r[0], r[1], r[2]};

@@ -1,5 +1,6 @@
 // out_i[k, c] = sum over the edges of receiver i of w[c] sum_a M[a, k] h[a, c]
 #pragma once
+#include "ahead.h"
 #include "radial.h"
 
 namespace tpcalc {
@@ -101,17 +102,36 @@ template <class T> inline void forward_row(const Plan& plan, int r, const Forwar
   if (left % L) forward_any<T>(row, s, c0 + (left >= L ? L : 0));
 }
 
+// The edges of one receiver among those of a chunk
+struct Run {
+  int begin, n;
+  int64_t receiver;
+  bool first;  // the receiver has no edges before these
+};
+
+inline int find_runs(const Chunk& chunk, const Graph& graph, Run* runs) {
+  int found = 0;
+  for (int s = 0, t; s < chunk.n; s = t) {
+    const int64_t i = chunk.receiver[s];
+    for (t = s + 1; t < chunk.n && chunk.receiver[t] == i;) t++;
+    runs[found++] = {s, t - s, i, chunk.begin + s == graph.row_ptr[i]};
+  }
+  return found;
+}
+
 template <class T> void forward(const Plan& plan, const Graph& graph, const Forward& f) {
-  constexpr int L = lanes<T>;
+  constexpr int W = 2 * lanes<T>;
   const T *h = static_cast<const T*>(f.h), *y = static_cast<const T*>(f.y);
   const T* w = static_cast<const T*>(f.w);
   T* out = static_cast<T*>(f.out);
   Matrices<T> matrices(plan, f.y_dim);
   RadialChunk<T> radial(f.radial, f.w_dim);
   Chunk chunk;
+  Run runs[kEdges];
   const T *hp[kEdges], *wp[kEdges];
   const int64_t end = graph.row_ptr[graph.last];
-  int64_t at = graph.first;
+  int64_t at = graph.first, steps = 0;
+  for (int r = 0; r < plan.num_rows; r++) steps += (plan.rows[r].channels + W - 1) / W;
   for (int64_t i = graph.first; i < graph.last; i++)
     if (graph.row_ptr[i] == graph.row_ptr[i + 1]) std::fill_n(out + i * f.out_dim, f.out_dim, T(0));
   for (int64_t from = graph.row_ptr[graph.first]; from < end; from += kEdges) {
@@ -122,24 +142,27 @@ template <class T> void forward(const Plan& plan, const Graph& graph, const Forw
     }
     if (!w) radial.evaluate(chunk);
     matrices.build(plan, chunk, y, f.y_dim);
-    const int64_t next = from + chunk.n;
-    const int ahead = w ? static_cast<int>(std::min<int64_t>(kEdges, end - next)) : 0;
-    for (int c0 = 0; c0 < plan.max_channels; c0 += 2 * L)
+    const int num_runs = find_runs(chunk, graph, runs);
+    const int64_t next = from + chunk.n, then = std::min<int64_t>(next + kEdges, end);
+    Ahead<T> weights(graph, w, f.w_dim, next, then, steps);
+    int64_t receivers = at + 1;  // [at + 1, receivers): those that begin in the next chunk
+    while (receivers < graph.last && graph.row_ptr[receivers] < then) receivers++;
+    for (int c0 = 0; c0 < plan.max_channels; c0 += W)
       for (int r = 0; r < plan.num_rows; r++) {
         const Row& row = plan.rows[r];
         if (c0 >= row.channels) continue;
-        for (int e = 0; e < ahead; e++) {  // the weights of the next chunk come from memory
-          const int64_t edge = graph.order ? graph.order[next + e] : next + e;
-          prefetch<T>(w + edge * f.w_dim + row.w_offset + c0, 2 * L);
-        }
+        weights.step();
+        for (int64_t i = at + 1; i < receivers; i++)
+          for (int k = 0; k < row.d3 && plan.writes_out[r]; k++)
+            prefetch_to_write<T>(out + i * f.out_dim + row.out_offset + k * row.out_stride + c0, W);
         const T* m = matrices.m.data() + int64_t(plan.m_offset[r]) * kEdges;
-        for (int s = 0; s < chunk.n;) {
-          int t = s + 1;
-          while (t < chunk.n && chunk.receiver[t] == chunk.receiver[s]) t++;
-          const int64_t i = chunk.receiver[s];
-          const bool fresh = plan.writes_out[r] && from + s == graph.row_ptr[i];
-          forward_row<T>(plan, r, {hp + s, wp + s, m + s, t - s, out + i * f.out_dim, fresh}, c0);
-          s = t;
+        for (int q = 0; q < num_runs; q++) {
+          const Run& run = runs[q];
+          const int s = run.begin;
+          forward_row<T>(plan, r,
+                         {hp + s, wp + s, m + s, run.n, out + run.receiver * f.out_dim,
+                          plan.writes_out[r] && run.first},
+                         c0);
         }
       }
   }

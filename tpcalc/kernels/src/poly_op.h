@@ -181,6 +181,10 @@ struct PolyBackward : Function<PolyBackward> {
 
 Two poly_bwd_autograd(const Tensor& g, const Tensor& x, const Tensor& coef, POLY_TABLES,
                       bool need_coef) {
+  if (!tracked(g, x, coef)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return poly_bwd(g, x, coef, species, monomials, terms, need_coef);
+  }
   const auto r = PolyBackward::apply(g, x, coef, species, monomials, terms, need_coef);
   return {r[0], r[1]};
 }
@@ -205,6 +209,10 @@ struct PolyForward : Function<PolyForward> {
 };
 
 Tensor poly_autograd(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
+  if (!tracked(x, coef)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return poly(x, coef, species, monomials, terms, d_out);
+  }
   return PolyForward::apply(x, coef, species, monomials, terms, d_out);
 }
 
