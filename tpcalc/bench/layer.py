@@ -13,9 +13,10 @@ from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
 from tpcalc.kernels.allocator import retain_freed_memory
+from tpcalc.kernels.ops import load_ops
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
-from tpcalc.tensor_products import convolution, parse_variant
+from tpcalc.tensor_products import convolution, parse_variant, tensor_product
 from tpcalc.tensor_products.shared.edge_matrix import EdgeMatrixConvolution
 
 COLUMNS = {
@@ -28,6 +29,12 @@ COLUMNS = {
     "forward_times": "times faster .2f",
     "both_times": "(both) .2f",
     "difference": "difference .1e",
+}
+PEAK_COLUMNS = {
+    "again_ms": "again/ms .3f",
+    "gflops": "GFLOP/s .1f",
+    "of_peak": "% of peak .1f",
+    "again_of_peak": "(again) .1f",
 }
 
 
@@ -70,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add what no form in PyTorch ops avoids: gather, weigh, sum; no product at all",
     )
+    add(
+        "--peak",
+        action="store_true",
+        help="also measure this core's float32 multiply-adds, and each forward's share of them",
+    )
     add("--retain", action="store_true",
         help="keep freed memory in the process (mallopt), for all variants")  # fmt: skip
 
@@ -83,32 +95,41 @@ def run(args: argparse.Namespace) -> dict:
     for lmax in whole_numbers("--lmax", args.lmax, least=0):
         result = bench_layer(
             variants, lmax, args.channels, args.edges, args.nodes, args.paths, args.dtype,
-            args.threads, args.repeat, args.floor,
+            args.threads, args.repeat, args.floor, args.peak,
         )  # fmt: skip
         result["retained_memory"] = args.retain
         results.append(result)
         if not args.json:
-            print(_heading(result), format_table(result["variants"], COLUMNS), "", sep="\n")
+            columns = COLUMNS | PEAK_COLUMNS if args.peak else COLUMNS
+            print(_heading(result), format_table(result["variants"], columns), "", sep="\n")
     return {"results": results}
 
 
 def bench_layer(
     variants: list[str], lmax: int, channels: int = 64, edges: int = 8000, nodes: int = 200,
     paths: str = "natural", dtype: str = "float32", threads: int = 1, repeat: int = 21,
-    floor: bool = False,
+    floor: bool = False, peak: bool = False,
 ) -> dict:  # fmt: skip
     """Forward, and forward with all three gradients, of each variant as TorchScript.
 
-    `floor` adds `GatherWeighSum` as a last line.
+    `floor` adds `GatherWeighSum` as a last line. `peak` adds the float32 multiply-adds of one core
+    as one more job (the fastest of its turns counts), a second forward pass right after the first
+    (its caches are warm: `again`), and the share of `useful_operations` a second in that peak.
 
     The variants take turns. With one thread the process's CPU time is measured (others on the
     machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
 
     Raises:
-        InputError: an unknown name, or a count below one.
+        InputError: an unknown name, a count below one, or `peak` with more than one thread or
+            float64.
     """
     check_name("dtype", dtype, DTYPE_NAMES)
     check_counts(channels=channels, edges=edges, nodes=nodes, threads=threads, repeat=repeat)
+    if peak and (threads > 1 or dtype != "float32"):
+        raise InputError(
+            f"--peak is one core's in float32, not that of {threads} threads in {dtype}; "
+            "leave out --threads and --dtype"
+        )
     with Clock(threads) as clock:
         layers = _layers(variants, lmax, channels, paths, DTYPE_NAMES[dtype])
         num_paths = len(next(iter(layers.values())).tensor_product.paths)
@@ -117,13 +138,17 @@ def bench_layer(
             tensor_product = natural["shared/edge_matrix"].tensor_product
             layers[FLOOR] = GatherWeighSum(tensor_product).to(DTYPE_NAMES[dtype])
         jobs = _jobs(layers, nodes, edges, DTYPE_NAMES[dtype])
-        times = in_turns(jobs, repeat, clock.now, "layer")
+        times = in_turns(_with_peak(jobs) if peak else jobs, repeat, clock.now, "layer")
+    rows = _rows(layers, jobs, times)
+    if peak:
+        gflops = 1e-9 * _spin() / min(times["peak", "forward"])
+        _add_shares(rows, layers, times, edges, gflops)
     return {
         "lmax": lmax, "channels": channels, "edges": edges, "nodes": nodes, "paths": paths,
         "num_paths": num_paths, "dtype": dtype,
         "threads": threads, "repeat": repeat,
-        "clock": clock.name,
-        "variants": _rows(layers, jobs, times),
+        "clock": clock.name, "peak_gflops": gflops if peak else None,
+        "variants": rows,
     }  # fmt: skip
 
 
@@ -188,6 +213,56 @@ def _rows(layers: dict, jobs: dict, times: dict) -> list[dict]:
     return rows
 
 
+def _spin() -> int:
+    """Floating-point operations of about a millisecond of multiply-adds in registers."""
+    load_ops()
+    return torch.ops.tpcalc.fma_rounds(150_000)
+
+
+def _with_peak(jobs: dict) -> dict:
+    found = {}
+    for (name, kind), job in jobs.items():
+        found[name, kind] = job
+        if kind == "forward":
+            found[name, "again"] = job
+    return found | {("peak", "forward"): _spin}
+
+
+def useful_operations(tensor_product: torch.nn.Module) -> int:
+    """Floating-point operations that one edge needs, by the coupling table of a fused variant.
+
+    Sum over rows of channels x (2 nnz(M) + min(d1, d3)), and 2 for each coupling: M [d1, d3] is
+    made from the edge basis free of channels; each of its entries that may differ from zero takes
+    a multiply-add a channel; the weight is multiplied into the shorter side.
+    """
+    entries, count = tensor_product.op_couplings[:, 0], 2 * len(tensor_product.op_coef)
+    for d1, d3, channels, *_, begin, end in tensor_product.op_paths.tolist():
+        count += channels * (2 * len(entries[begin:end].unique()) + min(d1, d3))
+    return count
+
+
+def _add_shares(rows: list[dict], layers: dict, times: dict, edges: int, peak: float) -> None:
+    """GFLOP/s of the forward pass of each variant, and its percentage of the peak.
+
+    What is useful is counted once a function, by the table of its fused variant: an algorithm
+    earns nothing for arithmetic that another one avoids.
+    """
+    for row in rows:
+        name = row["variant"]
+        if name == FLOOR:
+            continue
+        product = layers[name].tensor_product
+        fused = tensor_product(
+            f"{name.split('/')[0]}/fused", product.irreps_in1, product.irreps_in2,
+            product.irreps_out,
+        )  # fmt: skip
+        work = 1e-6 * edges * useful_operations(fused)
+        row["again_ms"] = median_ms(times[name, "again"])
+        row["gflops"] = work / row["forward_ms"]
+        row["of_peak"] = 100 * row["gflops"] / peak
+        row["again_of_peak"] = 100 * work / row["again_ms"] / peak
+
+
 def _heading(result: dict) -> str:
     memory = "freed memory kept" if result["retained_memory"] else "plain allocator"
     return (
@@ -195,4 +270,5 @@ def _heading(result: dict) -> str:
         f"({result['paths']}), {result['edges']} edges, {result['nodes']} nodes, "
         f"{result['dtype']}, {result['threads']} thread(s), {memory}; medians of "
         f"{result['repeat']}, {result['clock']}; compared with the first line"
+        + (f"; peak of this core {peak:.1f} GFLOP/s" if (peak := result["peak_gflops"]) else "")
     )

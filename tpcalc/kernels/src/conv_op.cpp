@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "conv_autograd.h"
+#include "peak_op.h"
 #include "poly_op.h"
 
 namespace tpcalc {
@@ -93,6 +94,8 @@ extern "C" void tpcalc_register_ops() {
           tpcalc::poly_autograd);
   ops.add("poly_bwd", "(Tensor g, " + poly + ", bool need_coef) -> (Tensor, Tensor)", tpcalc::poly_bwd,
           tpcalc::poly_bwd_meta, tpcalc::poly_bwd_autograd);
+  if (!c10::Dispatcher::singleton().findSchema({"tpcalc::fma_rounds", ""}))
+    ops.def.def("fma_rounds(int rounds) -> int", tpcalc::fma_rounds);
 }
 
 namespace {
