@@ -22,7 +22,7 @@ MOST_BYTES = 2 * 2**30  # of one layer's tables, float64
 class PairLengths(torch.nn.Module):
     """The length of each edge and the number of its pair of species: [E, 2].
 
-    receiver * species + sender; a number, so that both travel in one tensor.
+    The pair is receiver * species + sender; a float, so that both travel in one tensor.
     """
 
     def __init__(self, num_species: int):
@@ -106,20 +106,16 @@ def _fit_pairs(potential, function: Callable, pairs: list, tolerance: float) -> 
     Raises:
         InputError: the tables would be too large.
     """
-    tables: list[SplineTable] = []
+    tables: list[SplineTable | None] = [None] * len(pairs)
     intervals = 64
-    for again in (False, True):
+    while any(t is None or len(t.coef) - 3 != intervals for t in tables):
         for k, (receiver, sender) in enumerate(pairs):
-            if again and len(tables[k].coef) - 3 == intervals:
+            if tables[k] is not None and len(tables[k].coef) - 3 == intervals:
                 continue
             of_pair = functools.partial(function, receiver=receiver, sender=sender)
-            table = fit_splines(of_pair, potential.cutoff, tolerance, intervals)
-            intervals = max(intervals, len(table.coef) - 3)
-            _check_size(len(pairs) * table.coef.numel() * 8, len(pairs), potential)
-            if again:
-                tables[k] = table
-            else:
-                tables.append(table)
+            tables[k] = fit_splines(of_pair, potential.cutoff, tolerance, intervals)
+            intervals = len(tables[k].coef) - 3
+            _check_size(len(pairs) * tables[k].coef.numel() * 8, len(pairs), potential)
     return SplineTable(
         torch.stack([t.coef for t in tables]), tables[0].step,
         max(t.error for t in tables), max(t.slope_error for t in tables),

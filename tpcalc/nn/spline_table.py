@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def fit_splines(
 ) -> SplineTable:  # fmt: skip
     """Splines through `function` (lengths [n] -> [n, columns], float64, flat at the cutoff).
 
-    The number of intervals doubles from `intervals` until the largest error, between the
+    The number of intervals grows from `intervals` until the largest error, between the
     knots, is `tolerance` of the largest value.
 
     Raises:
@@ -68,7 +69,8 @@ def fit_splines(
         table = _with_errors(function, coef, step, cutoff)
         if table.error <= tolerance:
             return table
-        intervals *= 2
+        growth = 1.05 * (table.error / tolerance) ** 0.25  # the error falls as step^4
+        intervals = math.ceil(intervals * min(growth, 2.0))
         if intervals > most:
             raise InputError(
                 f"{most} spline intervals leave an error of {table.error:.1e} of the radial "
