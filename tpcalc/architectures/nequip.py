@@ -23,6 +23,8 @@ from tpcalc.tensor_products import convolution, functions, interaction_variant, 
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 from tpcalc.tensor_products.paths import as_irreps
 
+MOST_WEIGHTS = 2**23  # numbers; more path weights than that are made again for the gradient
+
 
 class InteractionLayer(torch.nn.Module):
     """node product (if any), linear, exchange of ghosts, convolution, linear, plus
@@ -56,6 +58,7 @@ class InteractionLayer(torch.nn.Module):
         self.gate = gate
         self.norm = 1.0 / math.sqrt(avg_num_neighbors)
         self.exchange = exchange
+        self.most_weights = MOST_WEIGHTS
 
     def padded(self, sc: torch.Tensor) -> torch.Tensor:
         """The self-connection with zeros where it has no block: [n, gate.irreps_in]."""
@@ -79,9 +82,23 @@ class InteractionLayer(torch.nn.Module):
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
-        weights = self.radial(edge_feats)
-        messages = self.conv(up, basis, weights, senders, receivers, n_local) * self.norm
+        messages = self.messages(up, basis, edge_feats, senders, receivers, n_local) * self.norm
         return self.gate(self.scale_features(self.linear_down(messages) + sc))
+
+    def messages(self, up: torch.Tensor, basis: torch.Tensor, edge_feats: torch.Tensor,
+                 senders: torch.Tensor, receivers: torch.Tensor,
+                 n_local: int) -> torch.Tensor:  # fmt: skip
+        """Sums over neighbours [n_local, out]. Weights of very many edges are not stored, where
+        the convolution can and the network is constant."""
+        if hasattr(self.conv, "from_network"):
+            numbers = edge_feats.shape[0] * self.conv.weight_numel
+            if self.conv.takes_network and numbers > self.most_weights and not edge_feats.is_cuda:
+                flat = self.radial.flat()
+                if not flat.requires_grad:
+                    return self.conv.from_network(
+                        up, basis, edge_feats, flat, self.radial.widths, senders, receivers, n_local
+                    )
+        return self.conv(up, basis, self.radial(edge_feats), senders, receivers, n_local)
 
     def isolated(self, x: torch.Tensor) -> torch.Tensor:
         """The layer for one atom of each species without neighbours: [num_species, *]."""

@@ -9,7 +9,7 @@ import torch
 from tpcalc.errors import MissingDependency
 from tpcalc.kernels.build import build, compiler
 
-LAST_OP = "conv_radial_bwd"  # the youngest op: a library that has it has them all
+LAST_OP = "conv_network_bwd"  # the youngest op: a library that has it has them all
 
 
 def load_ops(progress: bool = True) -> None:

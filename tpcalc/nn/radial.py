@@ -46,6 +46,7 @@ class RadialMLP(torch.nn.Module):
     def __init__(self, num_basis: int, hidden: list[int], weight_numel: int):
         super().__init__()
         sizes = [num_basis, *hidden, weight_numel]
+        self.widths = sizes
         self.layers = torch.nn.ModuleList(
             ScaledLinear(n, m, silu=i < len(sizes) - 2)
             for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:]))
@@ -61,6 +62,15 @@ class RadialMLP(torch.nn.Module):
                 edge_feats = edge_feats * envelope
             edge_feats = layer(edge_feats)
         return edge_feats
+
+    def flat(self) -> torch.Tensor:
+        """Its matrices one after the other, with plain SiLUs in between: scales are in them."""
+        parts: list[torch.Tensor] = []
+        norm = 1.0
+        for layer in self.layers:
+            parts.append((layer.weight * (layer.scale * norm)).flatten())
+            norm = layer.norm
+        return torch.cat(parts)
 
 
 class ScaledLinear(torch.nn.Module):

@@ -11,6 +11,8 @@ from tpcalc.errors import InputError
 from tpcalc.kernels.ops import load_cuda_ops, load_ops, ops_available
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 
+EDGES_OF_BLOCK = 2048  # whose weights are made together
+
 
 class Coupling(NamedTuple):
     """One row of the table: out[d3, mul] += w[mul] sum_ij c_ijk h[d1, mul] y_j.
@@ -160,6 +162,9 @@ class FusedConvolution(Convolution):
     def __init__(self, tensor_product: TensorProduct):
         super().__init__(tensor_product)
         self.algorithm_class = type(tensor_product).__name__
+        self.edges_of_block = EDGES_OF_BLOCK
+        # a network's output is the op's weights
+        self.takes_network: bool = type(tensor_product).op_weights is FusedProduct.op_weights
 
     def forward(
         self,
@@ -174,6 +179,26 @@ class FusedConvolution(Convolution):
         return self.tensor_product.convolve(
             node_feats, edge_basis, edge_weights, senders, receivers, n
         )
+
+    def from_network(
+        self,
+        node_feats: torch.Tensor,
+        edge_basis: torch.Tensor,
+        edge_feats: torch.Tensor,
+        flat: torch.Tensor,
+        widths: list[int],
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        num_receivers: int,
+    ) -> torch.Tensor:
+        """`forward` with weights from a constant network of the edge features [E, *], made block
+        by block of edges, again for the gradient: they take no memory. `flat`, `widths`: see
+        `RadialMLP`."""
+        return torch.ops.tpcalc.conv_network(
+            node_feats, edge_basis, edge_feats, flat, widths, senders, receivers,
+            self.tensor_product.op_paths, self.tensor_product.op_couplings,
+            self.tensor_product.op_coef, self.edges_of_block, num_receivers, self.out_dim,
+        )  # fmt: skip
 
     @torch.jit.unused
     def splined(

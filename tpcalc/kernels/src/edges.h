@@ -45,29 +45,34 @@ struct SortedEdges {
   }
   int64_t num_receivers() const { return static_cast<int64_t>(row_ptr.size()) - 1; }
 
-  // First receiver of part q of n, with about as many edges in each part
-  int64_t split(int q, int n) const {
-    if (q == 0) return 0;
-    if (q == n) return num_receivers();
-    const int64_t edge = row_ptr.back() * q / n;
-    return std::lower_bound(row_ptr.begin(), row_ptr.end(), edge) - row_ptr.begin();
+  // First receiver of part q of n of [from, to), with about as many edges in each part
+  int64_t split(int q, int n, int64_t from, int64_t to) const {
+    if (q == 0) return from;
+    if (q == n) return to;
+    const int64_t edge = row_ptr[from] + (row_ptr[to] - row_ptr[from]) * q / n;
+    return std::lower_bound(row_ptr.begin() + from, row_ptr.begin() + to, edge) - row_ptr.begin();
   }
 };
 
-// Runs f(thread, first receiver, last receiver) over parts with equal numbers of edges
-template <class F> void over_receivers(const SortedEdges& edges, int parts, const F& f) {
+// Runs f(thread, first receiver, last receiver) over parts of [from, to) with equal numbers of edges
+template <class F>
+void over_receivers(const SortedEdges& edges, int parts, int64_t from, int64_t to, const F& f) {
   at::parallel_for(0, parts, 1, [&](int64_t a, int64_t b) {
     for (int64_t q = a; q < b; q++) {
-      const int64_t first = edges.split(q, parts), last = edges.split(q + 1, parts);
+      const int64_t first = edges.split(q, parts, from, to);
+      const int64_t last = edges.split(q + 1, parts, from, to);
       if (first < last) f(static_cast<int>(q), first, last);
     }
   });
 }
-
-inline int num_parts(const SortedEdges& edges) {
-  const int64_t useful = edges.row_ptr.back() / 64;  // fewer edges are not worth a thread
-  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), useful)));
+template <class F> void over_receivers(const SortedEdges& edges, int parts, const F& f) {
+  over_receivers(edges, parts, 0, edges.num_receivers(), f);
 }
+
+inline int num_parts(int64_t num_edges) {  // fewer than 64 edges are not worth a thread
+  return static_cast<int>(std::clamp<int64_t>(num_edges / 64, 1, at::get_num_threads()));
+}
+inline int num_parts(const SortedEdges& edges) { return num_parts(edges.row_ptr.back()); }
 
 // One gradient of the nodes a thread: [parts, rows, columns]; the first is the result
 struct Partial {

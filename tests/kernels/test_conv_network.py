@@ -1,0 +1,167 @@
+"""`tpcalc::conv_network`: against the network and `tpcalc::conv`, through two derivatives."""
+
+import copy
+
+import pytest
+import torch
+from tests.small import random_potential
+from tpcalc.export import scripted
+from tpcalc.kernels.ops import load_ops
+from tpcalc.nn.radial import RadialMLP
+from tpcalc.potential import energy_and_edge_gradient
+from tpcalc.tensor_products import convolution
+
+F64 = torch.float64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ops():
+    load_ops()
+
+
+def case(variant="cg/fused", hidden=(7, 6), nodes=6, edges=40, dtype=F64):
+    """Convolution, its constant network, and (feats, basis, edge features, senders, receivers)."""
+    conv = convolution(variant, "5x0e+5x1o+5x2e", "0e+1o+2e").to(dtype)
+    radial = RadialMLP(4, list(hidden), conv.weight_numel).to(dtype).requires_grad_(False)
+    leaves = [torch.randn(*s, dtype=dtype) for s in ((nodes, 45), (edges, 9), (edges, 4))]
+    receivers = torch.randint(max(nodes - 1, 1), (edges,)).sort().values  # the last has none
+    return conv, radial, leaves, torch.randint(max(nodes, 1), (edges,)), receivers
+
+
+def blocked(conv, radial, leaves, senders, receivers, block, n=6):
+    conv = copy.copy(conv)
+    conv.edges_of_block = block
+    return conv.from_network(*leaves, radial.flat(), radial.widths, senders, receivers, n)
+
+
+@pytest.mark.parametrize("variant", ["cg/fused", "shared/fused"])
+@pytest.mark.parametrize("block", [1, 7, 1000])
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 6)])
+def test_equals_network_and_convolution_with_derivatives(variant, block, hidden):
+    conv, radial, leaves, senders, receivers = case(variant, hidden)
+    leaves = [x.requires_grad_(True) for x in leaves]
+    out = blocked(conv, radial, leaves, senders, receivers, block)
+    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders, receivers, 6)
+    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
+    for again in (False, True):  # in blocks, and by ops that can be derived further
+        grads, wanted = (
+            torch.autograd.grad(o.sin().sum(), leaves, retain_graph=True, create_graph=again)
+            for o in (out, want)
+        )
+        for a, b in zip(grads, wanted):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    second = [torch.autograd.grad(sum(g.cos().sum() for g in f), leaves) for f in (grads, wanted)]
+    for a, b in zip(*second):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "falling"])
+def test_edges_in_any_order(order):
+    conv, radial, leaves, senders, receivers = case()
+    new = torch.randperm(40) if order == "shuffled" else torch.arange(39, -1, -1)
+    leaves = [leaves[0], leaves[1][new], leaves[2][new]]
+    out = blocked(conv, radial, leaves, senders[new], receivers[new], 7)
+    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders[new], receivers[new], 6)
+    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("nodes", "edges"), [(6, 0), (1, 5), (1, 0), (0, 0)])
+def test_no_edges_and_one_node(nodes, edges):
+    conv, radial, leaves, senders, receivers = case(nodes=nodes, edges=edges)
+    leaves = [x.requires_grad_(True) for x in leaves]
+    out = blocked(conv, radial, leaves, senders, receivers, 3, nodes)
+    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders, receivers, nodes)
+    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
+    for a, b in zip(*(torch.autograd.grad(o.sum(), leaves) for o in (out, want))):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_non_contiguous_inputs():
+    conv, radial, leaves, senders, receivers = case()
+    apart = [x.t().contiguous().t() for x in leaves]
+    indices = [torch.stack([i, i], 1)[:, 0] for i in (senders, receivers)]
+    want = blocked(conv, radial, leaves, senders, receivers, 7)
+    assert torch.equal(blocked(conv, radial, apart, *indices, 7), want)
+
+
+def test_two_threads_give_the_same_numbers():
+    conv, radial, leaves, senders, receivers = case(nodes=50, edges=2000)
+    leaves = [x.requires_grad_(True) for x in leaves]
+
+    def all_orders():
+        out = blocked(conv, radial, leaves, senders, receivers, 500, 50)
+        return [out, *torch.autograd.grad(out.sin().sum(), leaves)]
+
+    one = all_orders()
+    torch.set_num_threads(2)
+    try:
+        two = all_orders()
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(one, two):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["eager", "torchscript"])
+def test_potential_takes_it_for_many_edges(mode):
+    """The same energies and forces; the op is what ran."""
+    potential = random_potential("cg").swap("cg/fused")
+    n, edges = 9, 60
+    species = torch.randint(3, (n,))
+    index = torch.stack([torch.randint(n, (edges,)).sort().values, torch.randint(n, (edges,))])
+    vectors = torch.nn.functional.normalize(torch.randn(edges, 3, dtype=F64), dim=1)
+    vectors = vectors * (0.8 + 3 * torch.rand(edges, 1, dtype=F64))
+    want = energy_and_edge_gradient(potential, species, index, vectors, n)
+    for layer in potential.model.layers:
+        layer.most_weights = 0
+    run = scripted(potential) if mode == "torchscript" else potential
+    for _ in range(3):  # TorchScript's executor
+        with torch.profiler.profile() as profile:
+            got = energy_and_edge_gradient(run, species, index, vectors, n)
+        counts = {e.key: e.count for e in profile.key_averages()}
+        assert counts["tpcalc::conv_network"] == 2 * counts["tpcalc::conv_network_bwd"] / 2 > 1
+        assert "tpcalc::conv" not in counts
+        for a, b in zip(got, want):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_training_keeps_the_weights():
+    """Weights that learn need their gradients: the plain way, whatever the number of edges."""
+    potential = random_potential("cg").swap("cg/fused").requires_grad_(True)
+    potential.model.layers[1].most_weights = 0
+    index = torch.tensor([[0, 1], [1, 0]])
+    vectors = torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=F64)
+    potential(torch.tensor([0, 1]), index, vectors, 2).sum().backward()
+    assert potential.model.layers[1].radial.layers[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"feats": torch.randn(3, 5)}, "do not fit a network of widths"),
+        ({"feats": torch.randn(2, 4)}, "3 senders, 3 receivers, 3 rows of edge basis, 2 rows"),
+        ({"flat": torch.randn(7)}, "has 8 numbers"),
+        ({"flat": torch.randn(8, dtype=F64)}, "in the dtype of the features"),
+        ({"flat": torch.randn(8, requires_grad=True)}, "the network is constant"),
+        ({"widths": [4, -2]}, "must be positive"),
+        ({"widths": [4]}, "do not fit a network"),
+        ({"block": 0}, "blocks of 0 edges"),
+        ({"senders": torch.tensor([0, 1, 2])}, "senders lie in"),
+        ({"receivers": torch.tensor([0.0, 1, 1])}, "must be int64"),
+        ({"h": torch.randn(2, 1)}, "node features have 1 columns"),
+        ({"h": torch.randn(2)}, "must be matrices"),
+    ],
+)
+def test_wrong_input_is_refused(change, sentence):
+    product = convolution("cg/fused", "2x0e", "0e", "2x0e").tensor_product
+    args = {
+        "h": torch.randn(2, 2), "y": torch.randn(3, 1), "feats": torch.randn(3, 4),
+        "flat": torch.randn(8), "widths": [4, 2], "senders": torch.tensor([0, 1, 0]),
+        "receivers": torch.tensor([0, 1, 1]), "paths": product.op_paths,
+        "couplings": product.op_couplings, "coef": product.op_coef, "block": 2,
+        "num_receivers": 2, "out_dim": 2,
+    }  # fmt: skip
+    torch.ops.tpcalc.conv_network(*args.values())
+    args.update(change)
+    with pytest.raises((RuntimeError, IndexError), match=sentence):
+        torch.ops.tpcalc.conv_network(*args.values())
