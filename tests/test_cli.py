@@ -8,6 +8,7 @@ import sys
 import ase.io
 import pytest
 from tests.small import ethanol, random_potential
+from tpcalc.bench.profile import kind_of
 from tpcalc.bench.report import collect, force_errors, sentence
 from tpcalc.cli import VERBS, main
 from tpcalc.cli.bench import KINDS
@@ -160,13 +161,35 @@ def test_demo(tpcalc, tmp_path, monkeypatch):
     assert out.strip().splitlines()[-1].startswith("Use 3bpa-")
 
 
-def test_bench_profile(tpcalc):
-    code, out, _ = tpcalc(
-        "bench", "profile", "cg.safetensors", "--system", "ethanol.xyz", "--variant", "cg/sparse"
-    )
+def test_bench_profile(tpcalc, folder):
+    pytest.importorskip("matplotlib")
+    arguments = ["cg.safetensors", "--system", "ethanol.xyz", "--variant", "cg/sparse"]
+    code, out, _ = tpcalc("bench", "profile", *arguments, "-o", "p.svg")
     assert code == 0
-    for part in ("neighbour list", "network forward", "network backward"):
+    for part in ("neighbour list", "network forward", "network backward", "matrix products", "█"):
         assert part in out
+    assert "1 thread(s)" in out
+    assert "elementwise and sums" in (folder / "p.svg").read_text()  # text stays text
+    code, out, _ = tpcalc("bench", "profile", *arguments, "--json")
+    result = json.loads(out)
+    for rows in (result["parts"], result["kinds"]):
+        assert sum(row["share"] for row in rows) == pytest.approx(100)
+        assert sum(row["ms"] for row in rows) == pytest.approx(result["total_ms"])
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("tpcalc::conv_radial_bwd", "convolution"), ("tpcalc::radial_table", "radial functions"),
+        ("tpcalc::poly_bwd", "symmetric product"), ("aten::mm", "matrix products"),
+        ("aten::mean", "elementwise and sums"), ("aten::mul", "elementwise and sums"),
+        ("aten::t", "views"), ("aten::tanh", "elementwise and sums"),
+        ("aten::topk", "elementwise and sums"), ("aten::copy_", "memory and copies"),
+        ("aten::index_add_", "gather and sum"), ("autograd::engine", "autograd and interpreter"),
+    ],
+)  # fmt: skip
+def test_kinds_of_work(operator, kind):
+    assert kind_of(operator) == kind
 
 
 def test_bench_html(tpcalc, folder):
@@ -182,6 +205,7 @@ def test_bench_html(tpcalc, folder):
 
 
 BAD = [
+    (["bench", "profile", "cg.safetensors", "-o", "p.txt"], "ends in none of .png"),
     (["md", "none.safetensors", "ethanol.xyz"], "no potential at none.safetensors"),
     (["md", "cg.safetensors", "none.xyz"], "no structure at none.xyz"),
     (["md", "cg.safetensors", "cg.safetensors"], "cannot be read"),
