@@ -40,26 +40,56 @@ void scatter(const T* from, int64_t rows, int64_t channels, int n, T* to) {
   }
 }
 
-// One block of W channels. Nodes come in runs of one species, whose coefficients are packed once.
+// Blocks of W channels. Nodes come in runs of one species, whose coefficients are packed once. A
+// few nodes are copied whole, then take all the blocks: read a block at a time, features would
+// come from memory in pieces too small and too far apart to be fetched ahead.
 template <class T, int W> class PolyRows {
  public:
-  PolyRows(const PolyTable& table, const Poly& poly)
-      : t_(table), p_(poly), x_(vectors(t_.d_in)), gx_(vectors(t_.d_in)), g_(vectors(t_.d_out)),
-        a_(vectors(t_.num_terms)), ta_(vectors(poly.tx ? t_.num_terms : 0)),
-        ga_(vectors(poly.gcoef ? t_.num_terms : 0)) {}
+  PolyRows(const PolyTable& table, const Poly& poly, const PolyPart& part)
+      : t_(table), p_(poly), part_(part), blocks_((part.channel_end - part.channel + W - 1) / W),
+        g_(vectors(t_.d_out)), all_x_(blocks_ * kNodes * vectors(t_.d_in)),
+        all_gx_(all_x_.size()), coef_(blocks_ * vectors(t_.num_terms)),
+        tcoef_(poly.tx ? blocks_ * vectors(t_.num_terms) : 0),
+        gcoef_(poly.gcoef ? blocks_ * vectors(t_.num_terms) : 0) {}
 
  protected:
-  // one(node) for each of the nodes [begin, end) in the order of species
-  template <class F> void each_node(int64_t c, int n, int64_t begin, int64_t end, const F& one) {
-    for (int64_t i = begin; i < end;) {
+  // one(node, first channel, channels) for each node in the order of species and each block; then
+  // x_ are its features, gx_ their gradients to be written, a_, ta_ and ga_ the coefficients,
+  // their tangents and gradients
+  template <class F> void each_node(const F& one) {
+    for (int64_t i = part_.node; i < part_.node_end;) {
       const int64_t kind = kind_of(i);
-      pack(p_.coef, kind, c, n, a_);
-      if (p_.tx) pack(p_.tcoef, kind, c, n, ta_);
-      std::fill_n(ga_.data(), ga_.size(), T(0));
-      for (; i < end && kind_of(i) == kind; i++) one(p_.order ? p_.order[i] : i);
+      int64_t end = i + 1;
+      while (end < part_.node_end && kind_of(end) == kind) end++;
+      each_block([&](int64_t c, int n) {
+        pack(p_.coef, kind, c, n, a_);
+        if (p_.tx) pack(p_.tcoef, kind, c, n, ta_);
+      });
+      std::fill_n(gcoef_.data(), gcoef_.size(), T(0));
+      for (int64_t next; i < end; i = next) {
+        next = std::min(i + kNodes, end);
+        each_node_block(i, next, [&](int64_t at, int64_t first, int n) {
+          gather<T, W>(static_cast<const T*>(p_.x) + at, t_.d_in, p_.channels, n,
+                       all_x_.data() + first);
+        });
+        each_block([&](int64_t c, int n) {
+          for (int64_t j = i; j < next; j++) {
+            const int64_t first = staged(c, j - i);
+            x_ = all_x_.data() + first, gx_ = all_gx_.data() + first;
+            one(node(j), c, n);
+          }
+        });
+        if (!p_.gx) continue;
+        each_node_block(i, next, [&](int64_t at, int64_t first, int n) {
+          scatter<T, W>(all_gx_.data() + first, t_.d_in, p_.channels, n,
+                        static_cast<T*>(p_.gx) + at);
+        });
+      }
       if (p_.gcoef)
-        scatter<T, W>(ga_.data(), t_.num_terms, p_.channels, n,
-                      static_cast<T*>(p_.gcoef) + kind * t_.num_terms * p_.channels + c);
+        each_block([&](int64_t c, int n) {
+          scatter<T, W>(ga_, t_.num_terms, p_.channels, n,
+                        static_cast<T*>(p_.gcoef) + kind * t_.num_terms * p_.channels + c);
+        });
     }
   }
   static int64_t vectors(int64_t n) { return n * W; }
@@ -74,16 +104,40 @@ template <class T, int W> class PolyRows {
 
   const PolyTable& t_;
   const Poly& p_;
-  Buffer<T> x_, gx_, g_, a_, ta_, ga_;
+  const PolyPart part_;
+  const int64_t blocks_;
+  Buffer<T> g_;
+  T *x_ = nullptr, *gx_ = nullptr, *a_ = nullptr, *ta_ = nullptr, *ga_ = nullptr;
 
  private:
-  int64_t kind_of(int64_t i) const {
-    return p_.species ? p_.species[p_.order ? p_.order[i] : i] : 0;
+  static constexpr int64_t kNodes = 8;  // so many are copied at a time, which stays in the cache
+  template <class F> void each_block(const F& one) {
+    for (int64_t b = 0; b < blocks_; b++) {
+      const int64_t c = part_.channel + b * W, first = b * vectors(t_.num_terms);
+      a_ = coef_.data() + first;
+      ta_ = p_.tx ? tcoef_.data() + first : nullptr;
+      ga_ = p_.gcoef ? gcoef_.data() + first : nullptr;
+      one(c, static_cast<int>(std::min<int64_t>(W, part_.channel_end - c)));
+    }
   }
-  void pack(const void* from, int64_t kind, int64_t c, int n, Buffer<T>& to) {
+  int64_t node(int64_t i) const { return p_.order ? p_.order[i] : i; }
+  int64_t kind_of(int64_t i) const { return p_.species ? p_.species[node(i)] : 0; }
+  void pack(const void* from, int64_t kind, int64_t c, int n, T* to) {
     gather<T, W>(static_cast<const T*>(from) + kind * t_.num_terms * p_.channels + c,
-                 t_.num_terms, p_.channels, n, to.data());
+                 t_.num_terms, p_.channels, n, to);
   }
+  // where the rows of the j-th staged node begin, channels from c on
+  int64_t staged(int64_t c, int64_t j) const {
+    return ((c - part_.channel) / W * kNodes + j) * vectors(t_.d_in);
+  }
+  // f(place in x, place in all_x_, channels), a node after the other
+  template <class F> void each_node_block(int64_t begin, int64_t end, const F& f) {
+    for (int64_t j = begin; j < end; j++)
+      each_block([&](int64_t c, int n) {
+        f(node(j) * t_.d_in * p_.channels + c, staged(c, j - begin), n);
+      });
+  }
+  Buffer<T> all_x_, all_gx_, coef_, tcoef_, gcoef_;
 };
 
 // Any table: monomials are made one after another
@@ -93,13 +147,13 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
   using Base::each_node, Base::read, Base::write, Base::vectors;
 
  public:
-  PolyBlock(const PolyTable& table, const Poly& poly)
-      : Base(table, poly), m_(vectors(t_.num_monomials)), gm_(vectors(t_.num_monomials)),
+  PolyBlock(const PolyTable& table, const Poly& poly, const PolyPart& part)
+      : Base(table, poly, part), m_(vectors(t_.num_monomials)), gm_(vectors(t_.num_monomials)),
         tx_(vectors(poly.tx ? t_.d_in : 0)), dm_(vectors(poly.tx ? t_.num_monomials : 0)),
         gdm_(vectors(poly.tx ? t_.num_monomials : 0)) {}
 
-  void run(int order, int64_t c, int n, int64_t begin, int64_t end) {
-    each_node(c, n, begin, end, [&](int64_t i) {
+  void run(int order) {
+    each_node([&](int64_t i, int64_t c, int n) {
       monomials(i, c, n);
       if (order == 0) forward(i, c, n);
       if (order == 1) backward(i, c, n);
@@ -109,22 +163,21 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
 
  private:
   void forward(int64_t i, int64_t c, int n) {
-    evaluate(a_.data(), m_.data(), false);
+    evaluate(a_, m_.data(), false);
     write(p_.out, g_, t_.d_out, i, c, n);
   }
 
   void backward(int64_t i, int64_t c, int n) {
     read(p_.g, g_, t_.d_out, i, c, n);
     std::fill_n(gm_.data(), gm_.size(), T(0));
-    std::fill_n(gx_.data(), gx_.size(), T(0));
-    const T* a = a_.data();
+    std::fill_n(gx_, vectors(t_.d_in), T(0));
+    const T* a = a_;
     for (int t = 0; t < t_.num_terms; t++)
       add(gm_.data(), t_.term_monomial[t], get(a, t) * get(g_.data(), t_.term_out[t]));
     if (p_.gcoef)
       for (int t = 0; t < t_.num_terms; t++)
-        add(ga_.data(), t, get(m_.data(), t_.term_monomial[t]) * get(g_.data(), t_.term_out[t]));
+        add(ga_, t, get(m_.data(), t_.term_monomial[t]) * get(g_.data(), t_.term_out[t]));
     back_through(gm_.data(), m_.data(), nullptr);
-    write(p_.gx, gx_, t_.d_in, i, c, n);
   }
 
   // For tangents (tx, tcoef) of (gx, gcoef): gradients of sum_t g (coef dm + tcoef m), with dm
@@ -132,24 +185,23 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
   void double_backward(int64_t i, int64_t c, int n) {
     read(p_.tx, tx_, t_.d_in, i, c, n);
     changes();
-    const T *a = a_.data(), *ta = ta_.data();
+    const T *a = a_, *ta = ta_;
     evaluate(a, dm_.data(), false);
     evaluate(ta, m_.data(), true);
     write(p_.out, g_, t_.d_out, i, c, n);
     read(p_.g, g_, t_.d_out, i, c, n);
     std::fill_n(gm_.data(), gm_.size(), T(0));
     std::fill_n(gdm_.data(), gdm_.size(), T(0));
-    std::fill_n(gx_.data(), gx_.size(), T(0));
+    std::fill_n(gx_, vectors(t_.d_in), T(0));
     for (int t = 0; t < t_.num_terms; t++) {
       const int m = t_.term_monomial[t];
       const Pair<T> g = get(g_.data(), t_.term_out[t]);
       add(gm_.data(), m, get(ta, t) * g);
       add(gdm_.data(), m, get(a, t) * g);
-      add(ga_.data(), t, get(dm_.data(), m) * g);
+      add(ga_, t, get(dm_.data(), m) * g);
     }
     back_through(gdm_.data(), dm_.data(), gm_.data());
     back_through(gm_.data(), m_.data(), nullptr);
-    write(p_.gx, gx_, t_.d_in, i, c, n);
   }
 
   static constexpr int W = poly_lanes<T>;
@@ -163,8 +215,7 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
   static TPCALC_INLINE void add(T* p, int64_t i, const Pair<T>& v) { set(p, i, get(p, i) + v); }
 
   void monomials(int64_t node, int64_t c, int n) {
-    read(p_.x, x_, t_.d_in, node, c, n);
-    const T* x = x_.data();
+    const T* x = x_;
     for (int k = 0; k < t_.num_monomials; k++) {
       Pair<T> v = get(x, t_.last[k]);
       if (t_.prefix[k] >= 0) v = v * get(m_.data(), t_.prefix[k]);
@@ -175,7 +226,7 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
     for (int k = 0; k < t_.num_monomials; k++) {
       const int p = t_.prefix[k], l = t_.last[k];
       Pair<T> v = get(tx_.data(), l);
-      if (p >= 0) v = get(dm_.data(), p) * get(x_.data(), l) + get(m_.data(), p) * v;
+      if (p >= 0) v = get(dm_.data(), p) * get(x_, l) + get(m_.data(), p) * v;
       set(dm_.data(), k, v);
     }
   }
@@ -196,8 +247,8 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
   // From gradients gv of values v[k] = v[prefix] x[last] to those of x; where v are the changes
   // dm[k] = dm[prefix] x[last] + m[prefix] tx[last], also to those of m (gm)
   void back_through(T* gv, const T* v, T* gm) {
-    const T *x = x_.data(), *tx = tx_.data();
-    T* gx = gx_.data();
+    const T *x = x_, *tx = tx_.data();
+    T* gx = gx_;
     for (int k = t_.num_monomials - 1; k >= 0;) {
       const int p = t_.prefix[k];
       if (p < 0) {
@@ -226,15 +277,14 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
 template <class T> class TreeBlock : PolyRows<T, lanes<T>> {
   using Base = PolyRows<T, lanes<T>>;
   using Base::a_, Base::ga_, Base::x_, Base::gx_, Base::g_, Base::t_, Base::p_;
-  using Base::each_node, Base::read, Base::write;
+  using Base::each_node, Base::read, Base::write, Base::vectors;
 
  public:
-  TreeBlock(const PolyTable& table, const Poly& poly)
-      : Base(table, poly), code_(poly.gcoef ? tree_code<T, true>() : tree_code<T, false>()) {}
+  TreeBlock(const PolyTable& table, const Poly& poly, const PolyPart& part)
+      : Base(table, poly, part), code_(poly.gcoef ? tree_code<T, true>() : tree_code<T, false>()) {}
 
-  void run(int order, int64_t c, int n, int64_t begin, int64_t end) {
-    each_node(c, n, begin, end, [&](int64_t i) {
-      read(p_.x, x_, t_.d_in, i, c, n);
+  void run(int order) {
+    each_node([&](int64_t i, int64_t c, int n) {
       if (order == 0) forward(i, c, n);
       else backward(i, c, n);
     });
@@ -244,40 +294,29 @@ template <class T> class TreeBlock : PolyRows<T, lanes<T>> {
   static constexpr int L = lanes<T>;
   void forward(int64_t i, int64_t c, int n) {
     for (int o = 0; o < t_.d_out; o++)
-      store<T>(g_.data() + o * L,
-               code_[t_.tree[o]].forward(a_.data() + t_.tree_first[o] * L, x_.data()));
+      store<T>(g_.data() + o * L, code_[t_.tree[o]].forward(a_ + t_.tree_first[o] * L, x_));
     write(p_.out, g_, t_.d_out, i, c, n);
   }
   void backward(int64_t i, int64_t c, int n) {
     read(p_.g, g_, t_.d_out, i, c, n);
-    std::fill_n(gx_.data(), gx_.size(), T(0));
+    std::fill_n(gx_, vectors(t_.d_in), T(0));
     for (int o = 0; o < t_.d_out; o++) {
       const int first = t_.tree_first[o] * L;
-      code_[t_.tree[o]].backward(a_.data() + first, x_.data(), load<T>(g_.data() + o * L),
-                                 gx_.data(), p_.gcoef ? ga_.data() + first : nullptr);
+      code_[t_.tree[o]].backward(a_ + first, x_, load<T>(g_.data() + o * L),
+                                 gx_, p_.gcoef ? ga_ + first : nullptr);
     }
-    write(p_.gx, gx_, t_.d_in, i, c, n);
   }
 
   const TreeCode<T>* code_;
 };
 
-template <class Block, int W>
-void poly_blocks(const PolyTable& table, const Poly& poly, int order, const PolyPart& part) {
-  Block block(table, poly);
-  for (int64_t c = part.channel; c < part.channel_end; c += W) {
-    const int n = static_cast<int>(std::min<int64_t>(W, part.channel_end - c));
-    block.run(order, c, n, part.node, part.node_end);
-  }
-}
-
 // order 0: values, 1: first, 2: second derivatives
 template <class T>
 void poly(const PolyTable& table, const Poly& poly, int order, const PolyPart& part) {
   if (table.tree && order < 2)
-    poly_blocks<TreeBlock<T>, lanes<T>>(table, poly, order, part);
+    TreeBlock<T>(table, poly, part).run(order);
   else
-    poly_blocks<PolyBlock<T>, poly_lanes<T>>(table, poly, order, part);
+    PolyBlock<T>(table, poly, part).run(order);
 }
 
 }  // namespace TPCALC_ISA

@@ -98,21 +98,25 @@ struct PolyInputs {
     p.x = x.data_ptr(), p.coef = coef.data_ptr();
     return p;
   }
-  // Threads take blocks of channels, and parts of the nodes where they do not add to gradients
-  // of coefficients: nothing is written by two of them
+  // Threads take nodes, or blocks of channels where they add to gradients of coefficients:
+  // nothing is written by two of them
   void run(const Poly& p, int order_of_derivative) const {
     const PolyKernels& k = poly_kernels();
     const bool by_tree = table.tree && order_of_derivative < 2;
     const int64_t lanes = (by_tree ? 1 : 2) * k.vector_bytes / x.element_size();
     const int64_t blocks = (p.channels + lanes - 1) / lanes;
-    const int64_t parts = p.gcoef ? 1 : at::get_num_threads();
+    const int64_t parts = std::min<int64_t>(at::get_num_threads(), p.gcoef ? blocks : p.nodes);
     const auto kernel = k.poly[x.scalar_type() == at::kDouble];
-    at::parallel_for(0, blocks * parts, 1, [&](int64_t first, int64_t last) {
-      for (int64_t item = first; item < last; item++) {
-        const int64_t block = item / parts, part = item % parts;
-        kernel(table, p, order_of_derivative,
-               {block * lanes, std::min((block + 1) * lanes, p.channels), p.nodes * part / parts,
-                p.nodes * (part + 1) / parts});
+    at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+      for (int64_t q = first; q < last; q++) {
+        PolyPart part{0, p.channels, 0, p.nodes};
+        if (p.gcoef) {
+          part.channel = blocks * q / parts * lanes;
+          part.channel_end = std::min(blocks * (q + 1) / parts * lanes, p.channels);
+        } else {
+          part.node = p.nodes * q / parts, part.node_end = p.nodes * (q + 1) / parts;
+        }
+        kernel(table, p, order_of_derivative, part);
       }
     });
   }
