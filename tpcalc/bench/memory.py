@@ -95,9 +95,8 @@ def child(job: str) -> None:
     given = json.loads(job)
     prepare_process(argparse.Namespace(threads=given["threads"], allocator=given["allocator"]))
     name, spline = given["variant"].removesuffix(SPLINE), given["variant"].endswith(SPLINE)
-    calculator = TPCalculator(
-        given["potential"], name, radial="spline" if spline else "network", **given["options"]
-    )
+    options = given["options"] | ({"radial": "spline"} if spline else {})
+    calculator = TPCalculator(given["potential"], name, **options)
     atoms = workload(given["system"])
     for _ in range(3):  # libraries, threads, TorchScript's executor
         calculator.calculate(atoms[:6])
