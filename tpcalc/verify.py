@@ -2,7 +2,8 @@
 
 Energy-only checks have let wrong kernels through elsewhere, so four things are measured on
 structures of many shapes: energy, forces and stress against the function's reference, and the
-forces of each variant against finite differences of its own energy.
+forces of each variant against finite differences of its own energy. An imported potential is
+measured against the results of its original as well, which its manifest keeps.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def probe_structures(species: list[str], cutoff: float, seed: int = 0) -> dict[s
     flat.positions = [[1.3 * (n % 3), 1.3 * (n // 3), 0.0] for n in range(8)]
     linear = _cluster(rng, species, 4, 7.0)
     linear.positions = [[0.0, 0.0, 1.3 * n] for n in range(4)]
+    count = min(3 * len(species), max(24, len(species)))
     far = Atoms([species[0], species[-1]], positions=[[0, 0, 0], [cutoff + 1.0, 0, 0]])
     return {
-        "molecule": _cluster(rng, species, 3 * len(species), 6.0),
+        "molecule": _cluster(rng, species, count, max(6.0, 1.7 * count ** (1 / 3))),
         "slab": _cluster(rng, species, 12, 6.0, pbc=[True, True, False]),
         "wire": _cluster(rng, species, 8, 5.0, pbc=[False, False, True]),
         "triclinic": _cluster(rng, species, 12, 6.0, pbc=True, shape=sheared),
@@ -71,7 +73,8 @@ def verify(
     store: bool = False,
     radial: str = "network",
 ) -> dict:
-    """Measure every variant against the reference and its own energy; see the module's text.
+    """Measure every variant against the reference, its own energy and (where the potential was
+    imported) the original's stored results; see the module's text.
 
     Args:
         potential: a path or `Potential`.
@@ -102,13 +105,15 @@ def verify(
     probes = probe_structures(own.species, own.cutoff)
     structures = list(probes.values())
     expected = calculator.swap(f"{own.config['function']}/reference").evaluate(structures)
+    goldens = stored_goldens(own)
     rows = []
     with progress(len(names) * len(dtypes), "verify", "check") as bar:
         for dtype in dtypes:
             limits = allowed[check_name("dtype", dtype, allowed)]
             for name in names:
                 test = TPCalculator(potential, name, device, dtype, radial=radial)
-                rows.append(_measure(test, structures, expected, limits) | {"dtype": dtype})
+                row = _measure(test, structures, expected, limits) | {"dtype": dtype}
+                rows.append(_against_original(row, test, goldens, limits))
                 bar.update()
     certificate = {
         "rows": rows,
@@ -145,17 +150,62 @@ def _cluster(rng, species, count: int, side: float, pbc=False, shape=None) -> At
     return atoms
 
 
+def differences(result: dict, expected: dict) -> dict[str, float]:
+    """Largest differences of one structure: energy (eV/atom), forces (eV/Å), stress (eV/Å^3)."""
+    found = {"energy": abs(result["energy"] - expected["energy"]) / len(expected["forces"])}
+    for key in ("forces", "stress"):
+        if key in expected:
+            found[key] = float(np.abs(np.asarray(result[key]) - expected[key]).max())
+    return found
+
+
+def worst_differences(results: list[dict], expected: list[dict]) -> dict[str, float]:
+    """The largest `differences`, in units of the largest force where that is beyond 1 eV/Å."""
+    worst = dict.fromkeys(("energy", "forces", "stress"), 0.0)
+    for result, reference in zip(results, expected, strict=True):
+        force = max(1.0, float(np.abs(reference["forces"]).max()))
+        for key, value in differences(result, reference).items():
+            worst[key] = max(worst[key], value / force)
+    return worst
+
+
+def stored_goldens(potential: Potential) -> dict | None:
+    """What `tpcalc import` kept in the manifest: {"probes": structures with results,
+    "tolerance"}; None for a potential that was not imported.
+
+    Raises:
+        InputError: imported before tolerances were kept.
+    """
+    imported = getattr(potential, "manifest", {}).get("imported")
+    if imported is not None and "tolerance" not in imported:
+        raise InputError("the manifest has no tolerance of the import; run tpcalc import again")
+    return imported
+
+
+def _against_original(row: dict, calculator: TPCalculator, goldens: dict | None, limits) -> dict:
+    """The row with the differences from the stored results of the original, where it has some."""
+    if goldens is None:
+        return row
+    structures = [
+        Atoms(**{k: probe[k] for k in ("numbers", "positions", "cell", "pbc")})
+        for probe in goldens["probes"]
+    ]
+    worst = worst_differences(calculator.evaluate(structures), goldens["probes"])
+    allowed = {key: max(goldens["tolerance"][key], limits[key]) for key in worst}
+    row |= {f"original_{key}": value for key, value in worst.items()}
+    key = max(worst, key=lambda k: worst[k] / allowed[k])
+    if worst[key] > allowed[key]:
+        row["passed"] = False
+        row["worst"] = f"{key} of the original {worst[key]:.1e}, limit {allowed[key]:.0e}"
+    return row
+
+
 def _measure(calculator: TPCalculator, structures, expected, limits) -> dict:
-    worst = dict.fromkeys(limits, 0.0)
-    for atoms, result, reference in zip(structures, calculator.evaluate(structures), expected):
-        force = max(1.0, np.abs(reference["forces"]).max())
-        difference = abs(result["energy"] - reference["energy"]) / len(atoms)
-        worst["energy"] = max(worst["energy"], difference / force)
-        for key in ("forces", "stress"):
-            if key in reference:
-                difference = np.abs(result[key] - reference[key]).max() / force
-                worst[key] = max(worst[key], float(difference))
-        if "finite_difference" in limits:
+    results = calculator.evaluate(structures)
+    worst = dict.fromkeys(limits, 0.0) | worst_differences(results, expected)
+    if "finite_difference" in limits:
+        for atoms, result in zip(structures, results):
+            force = max(1.0, float(np.abs(result["forces"]).max()))
             error = _finite_difference(calculator, atoms, result["forces"]) / force
             worst["finite_difference"] = max(worst["finite_difference"], error)
     ratios = {key: worst[key] / limits[key] for key in limits}

@@ -49,6 +49,6 @@ def run(args: argparse.Namespace) -> dict:
             print("the original was not run; probe results in the manifest are ours")
         else:
             d = result["difference"]
-            print(f"against the original: {d['energy_per_atom']:.1e} eV/atom, "
+            print(f"against the original: {d['energy']:.1e} eV/atom, "
                   f"{d['forces']:.1e} eV/Å, {d['stress']:.1e} eV/Å³")  # fmt: skip
     return result

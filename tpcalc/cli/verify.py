@@ -30,14 +30,27 @@ def run(args: argparse.Namespace) -> dict:
         )
     except CheckFailed as error:
         if not args.json and hasattr(error, "result"):
-            print(format_table(error.result["rows"], COLUMNS))
+            print(format_table(error.result["rows"], _columns(error.result["rows"])))
         raise
     if not args.json:
-        print(format_table(certificate["rows"], COLUMNS))
+        print(format_table(certificate["rows"], _columns(certificate["rows"])))
         print("all within the limits" + (f"; stored in {args.potential}" if args.store else ""))
     return certificate
 
 
+def _columns(rows: list[dict]) -> dict[str, str]:
+    """Those of the original stand before the verdict, for an imported potential alone."""
+    columns = {key: heading for key, heading in COLUMNS.items() if key != "worst"}
+    if any("original_energy" in row for row in rows):
+        columns |= ORIGINAL
+    return columns | {"worst": COLUMNS["worst"]}
+
+
+ORIGINAL = {
+    "original_energy": "ΔE original .0e",
+    "original_forces": "ΔF original .0e",
+    "original_stress": "Δstress original .0e",
+}
 COLUMNS = {
     "variant": "variant",
     "class": "class",

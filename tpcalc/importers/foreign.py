@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from tpcalc.errors import InputError, MissingDependency, check_name
+from tpcalc.importers.probes import as_plain
 
 # kind -> what `pip install` needs beyond torch
 PACKAGES = {"mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.19.0"}
@@ -99,16 +100,6 @@ def read_handover(path) -> tuple[dict, dict[str, np.ndarray]]:
         arrays = {key: stored[key] for key in stored.files}
     description = json.loads(str(arrays.pop("__description__")))
     return description, arrays
-
-
-def as_plain(atoms: Atoms) -> dict:
-    """Numbers, positions, cell, pbc as lists."""
-    return {
-        "numbers": atoms.numbers.tolist(),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "pbc": atoms.pbc.tolist(),
-    }
 
 
 def _worker(python, arguments: list[str], kind: str, threads: int) -> None:

@@ -32,7 +32,10 @@ def calculator(kind, path, head, dtype):
     if kind == "sevennet":
         from sevenn.calculator import SevenNetCalculator
 
-        return SevenNetCalculator(path, device="cpu")
+        calc = SevenNetCalculator(path, device="cpu")
+        if dtype == "float64":
+            sevennet_double(calc.model)
+        return calc
     if kind == "nequip":
         from nequip.integrations.ase import NequIPCalculator
 
@@ -44,6 +47,33 @@ def calculator(kind, path, head, dtype):
     raise SystemExit("no calculator for " + kind)
 
 
+def sevennet_double(model):
+    """SevenNet's own modules in float64 (it computes in float32): weights as stored, structures
+    and 3j symbols unrounded."""
+    import functools
+
+    import sevenn.util
+    import torch
+    from e3nn.o3 import wigner_3j
+
+    model.double()
+    for name, stored in model.named_buffers():
+        if "_w3j_" in name:
+            exact = wigner_3j(*map(int, name.split("_w3j_")[1].split("_")), dtype=torch.float64)
+            stored.copy_(exact * (stored * exact).sum().sign())  # e3nn changed some signs
+
+    def one_hot_double(module, args, data):
+        for key in (module.key_output, module.key_additional_output):
+            if key is not None:
+                data[key] = data[key].double()
+
+    for module in model.modules():
+        if type(module).__name__ == "OnehotEmbedding":  # it calls float()
+            module.register_forward_hook(one_hot_double)
+    correct = sevenn.util.dtype_correct
+    sevenn.util.dtype_correct = functools.partial(correct, float_dtype=torch.float64)
+
+
 def structures(path):
     """ASE atoms from the JSON list of numbers, positions, cell, pbc."""
     from ase import Atoms
@@ -52,7 +82,7 @@ def structures(path):
 
 
 def evaluate(kind, path, source, out, head=None):
-    """Energies (eV), forces (eV/Å), stress (eV/Å^3, where there is a volume); ms a call."""
+    """Energies (eV), forces (eV/Å), stress (eV/Å^3, Voigt, of periodic ones); ms a call."""
     request = json.loads(Path(source).read_text())
     import torch
 
@@ -64,7 +94,7 @@ def evaluate(kind, path, source, out, head=None):
         entry = {"energy": float(atoms.get_potential_energy())}
         entry["forces"] = np.asarray(atoms.get_forces(), dtype=float).tolist()
         if atoms.pbc.all():
-            entry["stress"] = np.asarray(atoms.get_stress(voigt=False), dtype=float).tolist()
+            entry["stress"] = np.asarray(atoms.get_stress(), dtype=float).tolist()
         entry["ms"] = timings(atoms, request.get("repeats", 0))
         entry["peak_MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         results.append(entry)

@@ -65,15 +65,16 @@ class UniversalZbl(torch.nn.Module):
     """Half of the ZBL energy of each edge, summed at its receiver, under the model's cutoff.
 
     V(r) = (k Zi Zj / r) phi(r / a) f(r / rc), a = 0.4685 Å / (Zi^0.23 + Zj^0.23): the universal
-    screening of LAMMPS' `pair_style zbl` with its constants, as NequIP has it. In the scaled units
-    of the architecture: `strength` [num_species] multiplies the energy of a receiver (1 / scale
-    makes it eV).
+    screening of LAMMPS' `pair_style zbl` with its constants, as NequIP has it. It is in eV after
+    `Potential` has multiplied by its scale: `strength` [num_species] is 1 / `scale`, of a number or
+    one a species.
 
     Raises:
         InputError: no species, or one that is no element.
     """
 
-    def __init__(self, species: list[str], cutoff: float, p: float = 6.0):
+    def __init__(self, species: list[str], cutoff: float, p: float = 6.0,
+                 scale: float | list[float] = 1.0):  # fmt: skip
         super().__init__()
         unknown = [s for s in species if s not in ATOMIC_NUMBERS]
         if unknown or not species:
@@ -84,7 +85,8 @@ class UniversalZbl(torch.nn.Module):
         self.register_buffer("numbers", numbers)
         # half of e^2 / (4 pi epsilon_0), eV Å
         self.register_buffer("prefactor", torch.tensor(0.5 * 14.399645, dtype=torch.float64))
-        self.register_buffer("strength", torch.ones(len(species), dtype=torch.float64))
+        strength = 1.0 / torch.tensor(scale, dtype=torch.float64).expand(len(species))
+        self.register_buffer("strength", strength.clone())
         self.cutoff = PolynomialCutoff(cutoff, p)
 
     @torch.jit.unused
