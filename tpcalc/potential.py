@@ -15,7 +15,13 @@ from tpcalc.tensor_products import functions, parse_variant, variants_of
 
 ARCHITECTURES = {"nequip": NequIP, "mace": Mace}
 _OWN_KEYS = ("architecture", "function", "species", "cutoff", "scale", "shifts")
-_BUILT = ("num_species", "species", "cutoff", "variant")  # the architecture's, made from those
+_BUILT = (
+    "num_species",
+    "species",
+    "cutoff",
+    "variant",
+    "scale",
+)  # the architecture's, made from those
 
 
 class Potential(torch.nn.Module):
@@ -171,14 +177,18 @@ def build_potential(config: dict, variant: str | None = None) -> Potential:
     variant = parse_variant(variant or variants_of(function)[0])[0]
     if variant not in variants_of(function):
         raise InputError(f"variant {variant!r} does not compute the function {function!r}")
-    built = {"num_species": len(species), "species": species, "cutoff": config["cutoff"]}
+    scale = _scale(config.get("scale", 1.0), species)
+    built = {
+        "num_species": len(species), "species": species, "cutoff": config["cutoff"],
+        "scale": scale,
+    }  # fmt: skip
     model = architecture(
         variant=variant,
         **{key: built[key] for key in inspect.signature(architecture).parameters if key in built},
         **{key: config[key] for key in known if key in config},
     )  # fmt: skip
     return Potential(
-        model, species, config["cutoff"], _scale(config.get("scale", 1.0), species),
+        model, species, config["cutoff"], scale,
         [float(shifts.get(symbol, 0.0)) for symbol in species], dict(config), variant,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from e3nn.o3 import Irreps, rand_matrix
 from tests.small import crystal, force_by_differences, random_potential
 from tpcalc import TPCalculator
@@ -82,6 +83,24 @@ def test_foreign_options_give_conservative_forces_and_script(extra):
     alone = torch.zeros(0, 3, dtype=torch.float64)
     energy = potential(torch.arange(3), torch.zeros(2, 0, dtype=torch.long), alone, 3)
     assert torch.allclose(energy, potential.shifts, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [3.0, {"H": 0.5, "C": 2.0, "O": 4.0}])
+def test_zbl_is_in_ev_whatever_the_scale(scale):
+    """The repulsion of C and O at 0.6 Å, by the formula of LAMMPS' manual."""
+    potential, bare = (
+        random_potential("cg", scale=scale, pair_repulsion=kind) for kind in ("zbl", "none")
+    )
+    pair = Atoms("CO", [[0, 0, 0], [0, 0, 0.6]])
+    with_zbl, without = (TPCalculator(p, dtype="float64").evaluate([pair])[0]["energy"]
+                         for p in (potential, bare))  # fmt: skip
+    x = 0.6 * (6**0.23 + 8**0.23) / 0.46850
+    terms = [(0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162)]
+    phi = sum(c * np.exp(-a * x) for c, a in terms)
+    u = 0.6 / 4.0
+    envelope = 1 - 28 * u**6 + 48 * u**7 - 21 * u**8
+    expected = 14.399645 * 6 * 8 / 0.6 * phi * envelope
+    assert with_zbl - without == pytest.approx(expected, rel=1e-12)
 
 
 def test_so3_ignores_parity_but_keeps_rotations():

@@ -1,41 +1,25 @@
-"""NequIP models: a tiny one against stored results of nequip; ones trained here by nequip."""
+"""NequIP models: a tiny one against stored results of nequip, refusals, packages."""
 
 import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from ase.build import bulk, fcc111, molecule
-from tests.importers.originals import original_python
-from tests.importers.test_import_mace import assert_equal
+from tests.importers.agreement import assert_goldens
+from tests.importers.originals import original_model, original_python
+from tpcalc.cli import main
 from tpcalc.errors import InputError
 from tpcalc.importers import foreign, nequip
+from tpcalc.verify import verify
 
 HERE = Path(__file__).parent
-DATA = HERE.parent.parent / "examples" / "data" / "xtb_small.xyz"
 
 
-def systems():
-    """Ethanol, a periodic box of water, a triclinic crystal, a surface, an atom."""
-    ethanol = molecule("CH3CH2OH")
-    ethanol.rattle(0.05, seed=1)
-    water = molecule("H2O", cell=[3.1, 3.2, 3.3], pbc=True) * (2, 1, 1)
-    water.rattle(0.05, seed=2)
-    crystal = bulk("C", "diamond", a=3.9) * (1, 1, 2)
-    crystal.numbers[:] = [6, 8, 1, 7]
-    crystal.set_cell(crystal.cell + 0.1 * np.arange(9).reshape(3, 3), scale_atoms=True)
-    crystal.rattle(0.1, seed=3)
-    surface = fcc111("C", (2, 2, 2), a=3.4, vacuum=4.0)
-    surface.rattle(0.05, seed=4)
-    return [ethanol, water, crystal, surface, molecule("O")]
-
-
-@pytest.mark.parametrize("variant", ["cg/reference", "cg/e3nn", "cg/grouped"])
+@pytest.mark.parametrize("variant", ["cg/reference", "cg/e3nn", "cg/grouped", "cg/so2", "cg/fused"])
 def test_a_tiny_model_equals_nequip(variant):
     given, arrays = foreign.read_handover(HERE / "tiny_parity.npz")
     potential = nequip.convert(given, arrays, variant)
-    assert_equal(potential, systems(), json.loads((HERE / "tiny_parity.json").read_text()))
+    assert_goldens(potential, HERE / "tiny_parity.json")
 
 
 @pytest.mark.parametrize(
@@ -54,13 +38,50 @@ def test_what_cannot_be_carried_is_refused_by_name(change, text):
         nequip.convert({**given, **change}, arrays)
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "text"),
+    [
+        ("layers", {"resnet": True}, "resnet of layer 1 True"),
+        ("layers", {"class": "AttentionBlock"}, "convolution of layer 1 'AttentionBlock'"),
+        ("layers", {"scatter": "OpenEquivarianceScatter"}, "tensor product of layer 1"),
+        ("layers", {"nonlinearity": {"class": "NormActivation"}}, "'NormActivation'"),
+        ("layers", {"nonlinearity": {"class": "Gate", "act_scalars": [["0e", "tanh", 1.0]]}},
+         "act_scalars 0e of layer 1 'tanh'"),
+        ("readout", {"layers": 3}, "layers of the readout 3"),
+        ("readout", {"layers": 2, "activation": "Mish"}, "activation of the readout 'Mish'"),
+        ("readout", {"bias": True}, "bias of the readout"),
+    ],
+)  # fmt: skip
+def test_parts_of_layers_and_readout_are_refused_by_name(part, change, text):
+    given, arrays = foreign.read_handover(HERE / "tiny_parity.npz")
+    if part == "layers":
+        given["layers"][1] |= change
+    else:
+        given["readout"] |= change
+    with pytest.raises(InputError, match=text):
+        nequip.convert(given, arrays)
+
+
+@pytest.mark.parametrize("name", ["a.nequip.pt2", "a.nequip.pth"])
+def test_compiled_models_are_refused(name, tmp_path, capsys):
+    """They hold machine code or TorchScript, no weights by name."""
+    (tmp_path / name).write_bytes(b"x")
+    arguments = ["import", str(tmp_path / name), "--from", "nequip", "--trust"]
+    assert main([*arguments, "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert "nequip-compile" in capsys.readouterr().err
+
+
 @pytest.mark.imports
-@pytest.mark.parametrize("kind", ["tiny_plain", "trained", "trained_float32"])
-def test_models_trained_by_nequip(kind, tmp_path):
+def test_a_package_of_nequip_is_imported(tmp_path, capsys):
+    """`nequip-package build`, then `tpcalc import`: compared with nequip on the way."""
     python = original_python("nequip")
-    path = tmp_path / f"{kind}.ckpt"
-    command = [python, str(HERE / "make_nequip.py"), kind, str(path), str(DATA)]
-    subprocess.run(command, check=True, capture_output=True)
-    potential, _ = nequip.load(path, python)
-    expected = foreign.evaluate_original(path, "nequip", systems(), python)
-    assert_equal(potential.swap("cg/grouped"), systems(), expected)
+    checkpoint = original_model("nequip", "tiny_plain", tmp_path)
+    package = tmp_path / "tiny.nequip.zip"
+    command = [str(Path(python).with_name("nequip-package")), "build"]
+    subprocess.run([*command, str(checkpoint), str(package)], check=True, capture_output=True)
+    output = tmp_path / "tiny.safetensors"
+    arguments = ["import", str(package), "--from", "nequip", "--trust", "--python", python]
+    assert main([*arguments, "-o", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["difference"]["forces"] < 1e-8
+    certificate = verify(output, ["cg/grouped", "cg/fused"])
+    assert all(row["original_forces"] < 1e-3 for row in certificate["rows"])

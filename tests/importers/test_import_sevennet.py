@@ -1,20 +1,15 @@
-"""SevenNet checkpoints: small ones against e3nn's modules, the published ones against sevenn."""
+"""SevenNet checkpoints: small ones against e3nn's modules, refusals."""
 
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from ase.build import bulk, molecule
-from tests.importers.originals import original_python
+from tests.importers.originals import original_model
 from tests.importers.sevennet_small import TYPE_MAP, SmallSevenNet
 from tests.small import crystal
-from tpcalc import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.graph import build_graph
 from tpcalc.importers import sevennet
-from tpcalc.importers.foreign import evaluate_original
 
 
 @pytest.fixture
@@ -72,6 +67,10 @@ def test_a_flipped_sign_of_a_stored_3j_flips_its_columns(small):
     [
         ("act_radial", "relu", "act_radial = 'relu'"),
         ("use_modality", True, "use_modality"),
+        ("act_gate", {"e": "relu", "o": "tanh"}, "act_gate"),
+        ("readout_as_fcn", True, "readout_as_fcn = True"),
+        ("interaction_type", "mace", "interaction_type = 'mace'"),
+        ("lmax_edge", 1, "lmax_edge = 1"),
         ("self_connection_type", "none", "self_connection_type"),
     ],
 )
@@ -88,36 +87,8 @@ def test_objects_in_a_pickle_are_refused(tmp_path):
         sevennet.load(tmp_path / "bad.pth")
 
 
-def original_checkpoint(python: str, name: str) -> Path:
-    """A checkpoint inside the installed sevenn of that interpreter."""
-    code = "import sevenn; print(sevenn.__path__[0])"
-    out = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return Path(out.stdout.strip().splitlines()[-1]) / "pretrained_potentials" / name
-
-
 @pytest.mark.imports
-@pytest.mark.parametrize(
-    "name",
-    ["SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "SevenNet_l3i5/checkpoint_l3i5.pth"],
-)
-def test_published_weights_equal_sevenn(name, tmp_path):
-    python = original_python("sevennet")
-    path = original_checkpoint(python, name)
-    potential, _ = sevennet.load(path)
-    silicon = bulk("Si", "diamond", a=5.43)
-    silicon.positions[0] += [0.1, 0.05, -0.05]
-    salt = bulk("NaCl", "rocksalt", a=5.5, cubic=True)
-    salt.rattle(0.1, seed=1)
-    ethanol = molecule("CH3CH2OH")
-    ethanol.rattle(0.05, seed=2)
-    systems = [silicon, salt, ethanol]
-    results = evaluate_original(path, "sevennet", systems, python)
-    potential.swap("cg/grouped")
-    for atoms, expected in zip(systems, results):  # sevenn computes in float32
-        atoms.calc = TPCalculator(potential, dtype="float64")
-        n = len(atoms)
-        assert atoms.get_potential_energy() / n == pytest.approx(expected["energy"] / n, abs=1e-6)
-        assert np.abs(atoms.get_forces() - expected["forces"]).max() < 1e-5
-        if "stress" in expected:
-            stress = atoms.get_stress(voigt=False)
-            assert np.abs(stress - expected["stress"]).max() < 3e-7
+def test_a_model_with_modalities_is_refused(tmp_path):
+    path = original_model("sevennet", "mf_0", tmp_path)
+    with pytest.raises(InputError, match="use_modality = True"):
+        sevennet.load(path)

@@ -127,7 +127,7 @@ class NequIP(torch.nn.Module):
         symmetry: "O3", or "SO3": parities are ignored, write all irreps even (SevenNet).
         cutoff_function: "polynomial" (with cutoff_p), or "xplor" (from cutoff_onset, Å).
         tensor_product_options: passed to every convolution (e.g. {"terms": 2}).
-        pair_repulsion: "none" or "zbl" (`UniversalZbl`; needs `species`).
+        pair_repulsion: "none" or "zbl" (`UniversalZbl`; needs `species`, and `scale` to be in eV).
         pair_cutoff_p: power of its cutoff.
         interaction: a function ("cg", "shared", "gaunt", "gaunt:2", ...): features are multiplied
             with themselves, node by node (`NodeProduct`), between the convolutions; "none".
@@ -148,7 +148,8 @@ class NequIP(torch.nn.Module):
                  cutoff_function: str = "polynomial", cutoff_onset: float = 0.0,
                  interaction: str = "none", interaction_channels: int | None = None,
                  pair_repulsion: str = "none", pair_cutoff_p: float = 6.0,
-                 species: list[str] | None = None):  # fmt: skip
+                 species: list[str] | None = None,
+                 scale: float | list[float] = 1.0):  # fmt: skip
         super().__init__()
         register_halo_exchange()
         self.num_species = num_species
@@ -156,7 +157,7 @@ class NequIP(torch.nn.Module):
         check_name("pair_repulsion", pair_repulsion, ("none", "zbl"))
         self.repulsive = pair_repulsion == "zbl"
         self.pair_repulsion = (
-            UniversalZbl(species or [], cutoff, pair_cutoff_p)
+            UniversalZbl(species or [], cutoff, pair_cutoff_p, scale)
             if self.repulsive
             else torch.nn.Identity()
         )

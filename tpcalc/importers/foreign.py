@@ -18,7 +18,6 @@ from tpcalc.importers.probes import as_plain
 # kind -> what `pip install` needs beyond torch
 PACKAGES = {"mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.19.0"}
 TORCH = "torch==2.13.0"  # first and alone, so that the CPU or CUDA build stays the one chosen
-_WORKER = Path(__file__).with_name("original_worker.py")
 _TIMEOUT = 3600
 
 
@@ -75,7 +74,7 @@ def evaluate_original(path, kind: str, structures: list[Atoms], python, head: st
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in.json"), Path(folder, "out.json")
         source.write_text(json.dumps(request))
-        arguments = ["evaluate", kind, str(path), str(source), str(out)]
+        arguments = ["original_worker.py", kind, str(path), str(source), str(out)]
         _worker(python, arguments + ([head] if head else []), kind, threads)
         results = json.loads(out.read_text())
     for result in results:
@@ -89,7 +88,7 @@ def extract(path, kind: str, python, head: str | None = None) -> tuple[dict, dic
     """(description, arrays) of a foreign model; executes its pickle in the other Python."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.npz")
-        arguments = ["extract", kind, str(path), str(out)]
+        arguments = ["original_extract.py", kind, str(path), str(out)]
         _worker(python, arguments + ([head] if head else []), kind, 1)
         return read_handover(out)
 
@@ -107,7 +106,8 @@ def _worker(python, arguments: list[str], kind: str, threads: int) -> None:
     environment.pop("PYTHONPATH", None)  # our packages must not reach the other Python
     # e3nn 0.4.4 reads its own constants in a way that torch >= 2.6 refuses by default
     environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
-    _call([str(python), str(_WORKER), *arguments], kind, environment)
+    script = Path(__file__).with_name(arguments[0])
+    _call([str(python), str(script), *arguments[1:]], kind, environment)
 
 
 def _call(command: list[str], kind: str, environment: dict | None = None) -> None:

@@ -1,4 +1,4 @@
-"""MACE models, from the plain arrays that `original_worker.py extract` hands over.
+"""MACE models, from the plain arrays that `original_extract.py` hands over.
 
 Source: Batatia et al., NeurIPS 2022; github.com/ACEsuit/mace.
 """

@@ -1,4 +1,4 @@
-"""NequIP models, from the plain arrays that `original_worker.py extract` hands over.
+"""NequIP models, from the plain arrays that `original_extract.py` hands over.
 
 Source: Batzner et al., Nat. Commun. 13, 2453 (2022); Tan et al., arXiv:2504.16068 (nequip 0.7+).
 """
@@ -153,7 +153,6 @@ def convert(given: dict, arrays: dict[str, np.ndarray], variant: str = "cg/refer
         with torch.no_grad():
             model.pair_repulsion.prefactor.copy_(state["zbl_prefactor"])
             model.pair_repulsion.numbers.copy_(state["zbl_numbers"])
-            model.pair_repulsion.strength.copy_(1.0 / scales)
     with torch.no_grad():  # our energies are relative to the isolated atom
         shifts = _per_type(state["shifts"], len(species), 0.0)
         potential.shifts.copy_(shifts + model._isolated() * scales)
@@ -283,7 +282,15 @@ def load(path: str | Path, python) -> tuple[Potential, dict]:
     """A potential from a .ckpt or .nequip.zip file, and what the manifest should say about it.
 
     Executes the file's pickle in `python`, an interpreter that has nequip.
+
+    Raises:
+        InputError: a compiled model, or something that cannot be carried.
     """
+    if Path(path).suffix in (".pt2", ".pth"):
+        raise InputError(
+            f"{path} was made by nequip-compile: it holds compiled code and no weights by name; "
+            "import the checkpoint (.ckpt) or package (.nequip.zip) that it was made from"
+        )
     description, arrays = foreign.extract(path, "nequip", python)
     extra = {
         "licence": LICENCE,
