@@ -13,7 +13,8 @@ CORE = {"o3", "kernels", "devices"}
 PRODUCTS = CORE | {"tensor_products", "halo"}
 NETWORK = PRODUCTS | {"nn", "architectures"}
 MODEL = NETWORK | {"potential", "storage"}
-RUN = MODEL | {"graph", "evaluator", "autotune", "calculator", "structures", "progress", "export"}
+EVALUATE = {"graph", "evaluator", "splined_evaluator"}
+RUN = MODEL | EVALUATE | {"autotune", "calculator", "structures", "progress", "export"}
 ALLOWED = {
     "errors": set(),
     "devices": set(),
@@ -34,7 +35,8 @@ ALLOWED = {
     "export": MODEL,
     "autotune": {"tensor_products"},
     "evaluator": MODEL | {"graph"},
-    "calculator": MODEL | {"graph", "evaluator", "autotune", "export", "kernels"},
+    "splined_evaluator": MODEL | {"evaluator"},
+    "calculator": MODEL | EVALUATE | {"autotune", "export", "kernels"},
     "testing": RUN,
     "md": RUN,
     "relax": RUN,
@@ -50,8 +52,8 @@ ALLOWED = {
     "__main__": None,
 }
 USES_ASE = {
-    "structures", "evaluator", "calculator", "md", "relax", "verify", "bench", "train", "rdf",
-    "testing", "importers", "lammps", "analysis",
+    "structures", "evaluator", "splined_evaluator", "calculator", "md", "relax", "verify", "bench",
+    "train", "rdf", "testing", "importers", "lammps", "analysis",
 }  # fmt: skip
 
 

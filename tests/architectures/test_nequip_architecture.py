@@ -33,7 +33,7 @@ def test_grouped_species_linear_is_the_dense_one_to_second_order():
     x = torch.randn(6, irreps_in.dim, dtype=torch.float64, requires_grad=True)
     grads = []
     for module in (layer, dense, torch.jit.script(layer)):
-        y = module(x, one_hot)
+        y = module(x, species, one_hot)
         (g,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
         (h,) = torch.autograd.grad((g**2).sum(), module.weight)
         grads.append((y, g, h))
@@ -43,7 +43,7 @@ def test_grouped_species_linear_is_the_dense_one_to_second_order():
     assert not layer.dense
     each = torch.randn(12, irreps_in.dim, dtype=torch.float64)
     assert torch.allclose(layer.each_species(each), dense.each_species(each), atol=1e-12)
-    assert layer(x[:0], one_hot[:0]).shape == (0, irreps_out.dim)
+    assert layer(x[:0], species[:0], one_hot[:0]).shape == (0, irreps_out.dim)
 
 
 def test_xplor_has_a_continuous_slope_and_its_ends():

@@ -7,8 +7,10 @@ from e3nn.o3 import Irrep, Irreps
 
 from tpcalc import tensor_products as products
 from tpcalc.architectures.edge_bases import share_edge_bases
+from tpcalc.architectures.isolated import remembered
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
+from tpcalc.kernels.ops import use_ops
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.linear import Linear, SpeciesLinear
 from tpcalc.nn.radial import AgnesiTransform, RadialMLP, ScaledLinear, TransformedBessel
@@ -82,9 +84,9 @@ class MaceLayer(torch.nn.Module):
         else:
             message = message * self.norm
         if self.residual:
-            sc = self.padded(self.self_connection(x[:n], one_hot))
+            sc = self.padded(self.self_connection(x[:n], species, one_hot))
             return self.linear_out(self.product(message, species)) + sc
-        message = self.self_connection(message, one_hot)
+        message = self.self_connection(message, species, one_hot)
         return self.linear_out(self.product(message, species))
 
     def isolated(self, x: torch.Tensor) -> torch.Tensor:
@@ -116,7 +118,8 @@ class Mace(torch.nn.Module):
         tensor_product_options: passed to every convolution.
     """
 
-    __constants__ = ["transformed", "repulsive", "splined"]  # TorchScript drops branches not taken
+    # TorchScript drops branches not taken
+    __constants__ = ["transformed", "repulsive", "splined", "as_op"]
 
     def __init__(self, species: list[str], cutoff: float, variant: str,
                  hidden_irreps: str = "64x0e+64x1o", lmax: int = 3, num_layers: int = 2,
@@ -197,6 +200,8 @@ class Mace(torch.nn.Module):
     def _collect_bases(self) -> None:
         bases, self.basis_of_layer = share_edge_bases(self.layers)
         self.bases = torch.nn.ModuleList(bases).to(self.embedding.device, self.embedding.dtype)
+        self.as_op = False
+        use_ops(self, self.layers[0].conv.compiled)
 
     def _isolated(self) -> torch.Tensor:
         """Energies of the species without neighbours: [num_species]; constant when frozen."""
@@ -222,6 +227,14 @@ class Mace(torch.nn.Module):
             return edge_feats * envelope, one
         return edge_feats, envelope
 
+    @torch.jit.unused
+    def _remembered(self) -> torch.Tensor:
+        return remembered(self, self._isolated)
+
+    def isolated(self) -> torch.Tensor:
+        """`_isolated`, in eager mode made once while the weights stay."""
+        return self._isolated() if torch.jit.is_scripting() else self._remembered()
+
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
         receivers, senders = edge_index[0], edge_index[1]
@@ -232,9 +245,11 @@ class Mace(torch.nn.Module):
         for basis in self.bases:
             bases.append(basis(edge_vectors))
         local = species[:n_local]
-        one_hot = torch.nn.functional.one_hot(local, self.num_species).to(edge_vectors.dtype)
+        one_hot = edge_vectors.new_zeros(0)
+        if not self.as_op or edge_vectors.is_cuda:  # the op reads the species themselves
+            one_hot = torch.nn.functional.one_hot(local, self.num_species).to(edge_vectors.dtype)
         x = self.embedding.index_select(0, species)  # layer 0 knows its ghosts: no exchange
-        energy = -self._isolated().index_select(0, local)
+        energy = -self.isolated().index_select(0, local)
         if self.repulsive:
             energy = energy + self.pair_repulsion(lengths, zs, zr, receivers, n_local)
         for n, (layer, readout) in enumerate(zip(self.layers, self.readouts)):

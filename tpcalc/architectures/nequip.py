@@ -8,8 +8,10 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 
 from tpcalc.architectures.edge_bases import share_edge_bases
+from tpcalc.architectures.isolated import remembered
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
+from tpcalc.kernels.ops import use_ops
 from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.gate import Gate
 from tpcalc.nn.linear import CommonLinear, Linear, NoConnection, SpeciesLinear
@@ -74,16 +76,18 @@ class InteractionLayer(torch.nn.Module):
                 parts.append(torch.zeros(sc.shape[0], width, dtype=sc.dtype, device=sc.device))
         return torch.cat(parts, 1)
 
-    def forward(self, x: torch.Tensor, one_hot: torch.Tensor, basis: torch.Tensor,
-                edge_feats: torch.Tensor, senders: torch.Tensor, receivers: torch.Tensor,
-                n_local: int) -> torch.Tensor:  # fmt: skip
+    def forward(self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor,
+                basis: torch.Tensor, edge_feats: torch.Tensor, senders: torch.Tensor,
+                receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip
+        """`species` and `one_hot` of local atoms."""
+        n_local = species.shape[0]
         x = self.interaction(x)
-        sc = self.padded(self.self_connection(x[:n_local], one_hot))
+        sc = self.padded(self.self_connection(x[:n_local], species, one_hot))
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
-        messages = self.messages(up, basis, edge_feats, senders, receivers, n_local) * self.norm
-        return self.gate(self.scale_features(self.linear_down(messages) + sc))
+        messages = self.messages(up, basis, edge_feats, senders, receivers, n_local)
+        return self.gate(self.scale_features(self.linear_down(messages, self.norm, sc)))
 
     def messages(self, up: torch.Tensor, basis: torch.Tensor, edge_feats: torch.Tensor,
                  senders: torch.Tensor, receivers: torch.Tensor,
@@ -134,7 +138,7 @@ class NequIP(torch.nn.Module):
         interaction_channels: channels of that product; None takes the smallest multiplicity.
     """
 
-    __constants__ = ["repulsive"]  # TorchScript drops branches not taken
+    __constants__ = ["repulsive", "as_op"]  # TorchScript drops branches not taken
 
     def __init__(self, num_species: int, cutoff: float, variant: str,
                  hidden_irreps: str | list[str] = "32x0e+32x1o+32x2e",
@@ -225,6 +229,8 @@ class NequIP(torch.nn.Module):
     def _collect_bases(self) -> None:
         bases, self.basis_of_layer = share_edge_bases(self.layers)
         self.bases = torch.nn.ModuleList(bases).to(self.embedding.device, self.embedding.dtype)
+        self.as_op = False
+        use_ops(self, self.layers[0].conv.compiled)
 
     def _isolated(self) -> torch.Tensor:
         """Energies of the species without neighbours: [num_species]; constant when frozen."""
@@ -232,6 +238,14 @@ class NequIP(torch.nn.Module):
         for layer in self.layers:
             x = layer.isolated(x)
         return self.readout(x)
+
+    @torch.jit.unused
+    def _remembered(self) -> torch.Tensor:
+        return remembered(self, self._isolated)
+
+    def isolated(self) -> torch.Tensor:
+        """`_isolated`, in eager mode made once while the weights stay."""
+        return self._isolated() if torch.jit.is_scripting() else self._remembered()
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
@@ -242,12 +256,14 @@ class NequIP(torch.nn.Module):
         for basis in self.bases:
             bases.append(basis(edge_vectors))
         local = species[:n_local]
-        one_hot = torch.nn.functional.one_hot(local, self.num_species).to(edge_vectors.dtype)
+        one_hot = edge_vectors.new_zeros(0)
+        if not self.as_op or edge_vectors.is_cuda:  # the op reads the species themselves
+            one_hot = torch.nn.functional.one_hot(local, self.num_species).to(edge_vectors.dtype)
         x = self.embedding.index_select(0, species)  # layer 0 knows its ghosts: no exchange
         for n, layer in enumerate(self.layers):
             edge_basis = bases[self.basis_of_layer[n]]
-            x = layer(x, one_hot, edge_basis, edge_feats, senders, receivers, n_local)
-        energy = self.readout(x) - self._isolated().index_select(0, local)
+            x = layer(x, local, one_hot, edge_basis, edge_feats, senders, receivers)
+        energy = self.readout(x) - self.isolated().index_select(0, local)
         if self.repulsive:
             zs, zr = species.index_select(0, senders), species.index_select(0, receivers)
             energy = energy + self.pair_repulsion(lengths, zs, zr, receivers, n_local)

@@ -54,11 +54,11 @@ def units() -> list[Unit]:
             *COMMON, "-O3", f"-DTPCALC_ISA={isa}", f"-DTPCALC_VECTOR_BYTES={VECTOR_FLAGS[isa][0]}",
             *VECTOR_FLAGS[isa][1],
         ))
-        for op in ("conv", "poly")
+        for op in ("conv", "poly", "step")
         for isa in sets
     ]  # fmt: skip
-    bindings = [Unit(n, SOURCES / f"{n}.cpp", binding) for n in ("conv_op", "conv_plan")]
-    return [*bindings[:1], *kernels, *bindings[1:]]  # the longest first
+    bindings = [Unit(n, SOURCES / f"{n}.cpp", binding) for n in ("conv_op", "step_op", "conv_plan")]
+    return [*bindings[:2], *kernels, *bindings[2:]]  # the longest first
 
 
 def link_flags() -> list[str]:

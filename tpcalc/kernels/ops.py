@@ -9,14 +9,15 @@ import torch
 from tpcalc.errors import MissingDependency
 from tpcalc.kernels.build import build, compiler
 
-LAST_OP = "conv_network_bwd"  # the youngest op: a library that has it has them all
+LAST_OP = "harmonics_bwd"  # the youngest op: a library that has it has them all
 
 
 def load_ops(progress: bool = True) -> None:
     """Make the ops of `torch.ops.tpcalc` callable; the first call may compile (a minute).
 
-    `conv`, `conv_bwd`, `conv_radial`, `conv_radial_bwd`, `radial_table`, `poly`, `poly_bwd`. Does
-    nothing where they exist: also where the LAMMPS plugin brought them.
+    `conv`, `conv_bwd`, `conv_radial`, `conv_radial_bwd`, `radial_table`, `poly`, `poly_bwd`,
+    `linear`, `linear_weight`, `mlp`, `gate`, `harmonics`. Does nothing where they exist: also
+    where the LAMMPS plugin brought them.
 
     Raises:
         MissingDependency: not built yet and no C++ compiler here.
@@ -24,6 +25,22 @@ def load_ops(progress: bool = True) -> None:
     if hasattr(torch.ops.tpcalc, LAST_OP):
         return
     torch.ops.load_library(str(build(progress=progress)))
+
+
+def use_ops(module: torch.nn.Module, wanted: bool) -> None:
+    """Let the linear layers, networks, gates and harmonics in `module` run as compiled ops, or not.
+
+    Networks do so with the fused variants; numbers differ by round-off alone. Only CPU tensors
+    take the ops.
+
+    Raises:
+        MissingDependency: as `load_ops`.
+    """
+    if wanted:
+        load_ops()
+    for part in module.modules():
+        if hasattr(part, "as_op"):
+            part.as_op = wanted
 
 
 def ops_available() -> bool:

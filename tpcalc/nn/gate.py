@@ -15,11 +15,15 @@ class Gate(torch.nn.Module):
 
     Even scalars go through SiLU, odd ones through tanh (it keeps their parity), each channel
     of higher degree is multiplied by SiLU of its own gate; activations have unit second moment.
+    `as_op`: as one compiled op (`tpcalc.kernels.ops.use_ops`).
     Source: Weiler et al. 2018; Batzner et al. 2022 (NequIP).
     """
 
+    __constants__ = ["as_op"]  # TorchScript drops branches not taken
+
     def __init__(self, irreps_out: Irreps):
         super().__init__()
+        self.as_op = False
         even = sum(mul for mul, ir in irreps_out if ir == Irrep("0e"))
         odd = sum(mul for mul, ir in irreps_out if ir == Irrep("0o"))
         gated = [(mul, ir) for mul, ir in irreps_out if ir.l > 0]
@@ -29,9 +33,13 @@ class Gate(torch.nn.Module):
         self.irreps_out = Irreps([(m, ir) for m, ir in [(odd, "0o"), (even, "0e")] if m] + gated)
         self.num_odd, self.num_even, self.num_gates = odd, even, num_gates
         self.gated = [(int(mul), int(ir.dim)) for mul, ir in gated] or [(0, 0)]
+        self.op_sizes = [odd, even, *(int(n) for mul, ir in gated for n in (mul, ir.dim))]
         self.silu_norm, self.tanh_norm = SILU_NORM, TANH_NORM
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.as_op:  # noqa: SIM102
+            if not x.is_cuda:
+                return torch.ops.tpcalc.gate(x, self.op_sizes, self.silu_norm, self.tanh_norm)
         n, odd = x.shape[0], self.num_odd
         parts: list[torch.Tensor] = []
         if odd > 0:

@@ -37,16 +37,43 @@ def each_block(linear: torch.nn.Module) -> list[tuple[int, torch.Tensor]]:
     return [(start, w.view(-1, o)) for (start, _, _, o), w in zip(linear.blocks, parts)]
 
 
+def _op_blocks(blocks: list[tuple[int, int, int, int]]) -> list[int]:
+    """The blocks as `tpcalc::linear` takes them: with the first column out, and flat."""
+    numbers, column = [], 0
+    for start, dim, mul_in, mul_out in blocks:
+        numbers += [start, column, dim, mul_in, mul_out]
+        column += dim * mul_out
+    return numbers
+
+
 class Linear(torch.nn.Module):
-    """One matrix per irrep: [N, irreps_in] -> [N, irreps_out], scaled by 1/sqrt(fan-in)."""
+    """One matrix per irrep: [N, irreps_in] -> [N, irreps_out], scaled by 1/sqrt(fan-in).
+
+    `as_op`: as one compiled op (`tpcalc.kernels.ops.use_ops`).
+    """
+
+    __constants__ = ["as_op"]  # TorchScript drops branches not taken
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps):
         super().__init__()
+        self.as_op = False
         self.blocks = _shared_blocks(irreps_in, irreps_out)
+        self.op_blocks, self.out_dim = _op_blocks(self.blocks), irreps_out.dim
         parts = [torch.randn(i * o, dtype=torch.float64) / math.sqrt(i) for *_, i, o in self.blocks]
         self.weight = torch.nn.Parameter(torch.cat(parts))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, scale: float = 1.0, added: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The layer of `scale` times x, plus `added` [N, irreps_out]."""
+        if self.as_op:  # noqa: SIM102
+            if not x.is_cuda:
+                one_kind = torch.empty(0, dtype=torch.long)
+                return torch.ops.tpcalc.linear(
+                    x, self.weight, one_kind, self.op_blocks, 1, self.out_dim, scale, False, added
+                )
+        if scale != 1.0:
+            x = x * scale
         n = x.shape[0]
         parts: list[torch.Tensor] = []
         offset = 0
@@ -55,7 +82,8 @@ class Linear(torch.nn.Module):
             offset += mul_in * mul_out
             block = x[:, start : start + dim * mul_in].reshape(n * dim, mul_in)
             parts.append(block.matmul(w).view(n, dim * mul_out))
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return out if added is None else out + added
 
 
 # up to here one product over species x channels wins; above, atoms are grouped by species
@@ -67,12 +95,16 @@ class SpeciesLinear(torch.nn.Module):
 
     The same map as a fully connected product with one-hot species (scaled by 1/sqrt(fan-in)
     of the channels). Few species: one matrix product over species x channels. Many: one matrix
-    product per species that is present.
+    product per species that is present. `as_op` as in `Linear`.
     """
+
+    __constants__ = ["as_op"]
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, num_species: int):
         super().__init__()
+        self.as_op = False
         self.blocks = _shared_blocks(irreps_in, irreps_out)
+        self.op_blocks, self.out_dim = _op_blocks(self.blocks), irreps_out.dim
         self.num_species = num_species
         self.dense: bool = num_species <= DENSE_SPECIES
         parts = [
@@ -81,10 +113,22 @@ class SpeciesLinear(torch.nn.Module):
         ]
         self.weight = torch.nn.Parameter(torch.cat(parts))
 
-    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
-        """`one_hot` [N, num_species] in the dtype of `x`."""
+    def forward(
+        self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
+        """`species` [N]; `one_hot` [N, num_species] in the dtype of `x`, not read by the op."""
+        if self.as_op:  # noqa: SIM102
+            if not x.is_cuda:
+                return torch.ops.tpcalc.linear(
+                    x, self.weight, species, self.op_blocks, self.num_species, self.out_dim, 1.0,
+                    False, None,
+                )  # fmt: skip
         if not self.dense:
-            return self._grouped(x, one_hot.argmax(1))
+            return self._grouped(x, species)
+        return self._dense(x, one_hot)
+
+    def _dense(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        """One product over species x channels for each irrep."""
         n, s = x.shape[0], self.num_species
         parts: list[torch.Tensor] = []
         offset = 0
@@ -131,7 +175,7 @@ class SpeciesLinear(torch.nn.Module):
         """Row s of `x` [num_species, in] by the matrix of species s: [num_species, out]."""
         s = self.num_species
         if self.dense:
-            return self.forward(x, torch.eye(s, dtype=x.dtype, device=x.device))
+            return self._dense(x, torch.eye(s, dtype=x.dtype, device=x.device))
         parts: list[torch.Tensor] = []
         offset = 0
         for start, dim, mul_in, mul_out in self.blocks:
@@ -149,8 +193,10 @@ class CommonLinear(torch.nn.Module):
         super().__init__()
         self.linear = Linear(irreps_in, irreps_out)
 
-    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
-        """`one_hot` is what `SpeciesLinear` needs; it is not read."""
+    def forward(
+        self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
+        """`species` and `one_hot` are what `SpeciesLinear` needs; they are not read."""
         return self.linear(x)
 
     def each_species(self, x: torch.Tensor) -> torch.Tensor:
@@ -169,7 +215,9 @@ class SameConnection(torch.nn.Module):
 class NoConnection(torch.nn.Module):
     """No self-connection: a layer's features come from neighbours alone, [N, in] -> [N, 0]."""
 
-    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
         """As `SpeciesLinear.forward`, without columns."""
         return x[:, :0]
 

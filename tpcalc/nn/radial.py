@@ -40,11 +40,15 @@ class RadialMLP(torch.nn.Module):
     """Bias-free network [E, num_basis] -> [E, weight_numel]; zero input gives zero output.
 
     Without biases the path weights vanish with the cutoff. Activations are SiLU with unit
-    second moment, weights are divided by sqrt(fan-in).
+    second moment, weights are divided by sqrt(fan-in). `as_op`: as one compiled op
+    (`tpcalc.kernels.ops.use_ops`).
     """
+
+    __constants__ = ["as_op"]  # TorchScript drops branches not taken
 
     def __init__(self, num_basis: int, hidden: list[int], weight_numel: int):
         super().__init__()
+        self.as_op = False
         sizes = [num_basis, *hidden, weight_numel]
         self.widths = sizes
         self.layers = torch.nn.ModuleList(
@@ -56,6 +60,9 @@ class RadialMLP(torch.nn.Module):
         self, edge_feats: torch.Tensor, envelope: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`envelope` [E or 1, 1] multiplies the weights (their input, which is smaller)."""
+        if self.as_op:  # noqa: SIM102
+            if not edge_feats.is_cuda:
+                return self._by_op(edge_feats, envelope)
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             if n == last and envelope is not None:
@@ -71,6 +78,18 @@ class RadialMLP(torch.nn.Module):
             parts.append((layer.weight * (layer.scale * norm)).flatten())
             norm = layer.norm
         return torch.cat(parts)
+
+    def _by_op(self, edge_feats: torch.Tensor, envelope: torch.Tensor | None) -> torch.Tensor:
+        weights: list[torch.Tensor] = []
+        last = len(self.layers) - 1
+        for n, layer in enumerate(self.layers):
+            if envelope is None or n == last:
+                weights.append(layer.weight)
+            else:
+                edge_feats = layer(edge_feats)
+        if envelope is not None:
+            edge_feats = edge_feats * envelope
+        return torch.ops.tpcalc.mlp(edge_feats, weights, SILU_NORM)
 
 
 class ScaledLinear(torch.nn.Module):

@@ -13,11 +13,15 @@ class SphericalHarmonics(torch.nn.Module):
 
     By recursion over the degree, Y_l = k_l C^{l-1,1,l} Y_{l-1} Y_1, one matrix product a
     degree: exact to round-off, differentiable to any order, no limit on lmax. Edges of zero
-    length give Y_0 only (they carry no direction).
+    length give Y_0 only (they carry no direction). `as_op`: as one compiled op
+    (`tpcalc.kernels.ops.use_ops`).
     """
+
+    __constants__ = ["as_op"]  # TorchScript drops branches not taken
 
     def __init__(self, lmax: int):
         super().__init__()
+        self.as_op = False
         self.lmax = lmax
         pole = torch.tensor([0.0, math.sqrt(3.0), 0.0], dtype=torch.float64)
         previous = pole
@@ -31,6 +35,10 @@ class SphericalHarmonics(torch.nn.Module):
         self.register_buffer("_packed", _pack(steps), persistent=False)
 
     def forward(self, edge_vectors: torch.Tensor) -> torch.Tensor:
+        if self.as_op:  # noqa: SIM102
+            if not edge_vectors.is_cuda:
+                table = self._packed.to(edge_vectors.dtype)
+                return torch.ops.tpcalc.harmonics(edge_vectors, table, self.lmax)
         length2 = (edge_vectors * edge_vectors).sum(1, keepdim=True)
         safe = torch.where(length2 > 0, length2, torch.ones_like(length2))
         y1 = edge_vectors * (1.7320508075688772 * safe.rsqrt())  # [E, 3]

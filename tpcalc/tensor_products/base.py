@@ -92,6 +92,8 @@ class Convolution(torch.nn.Module):
     basis of its own sets `edge_basis`. Networks build one basis per distinct `edge_basis.spec`.
     """
 
+    compiled = False  # whether networks run their other parts as compiled ops too
+
     def __init__(self, tensor_product: TensorProduct, edge_basis: torch.nn.Module | None = None):
         super().__init__()
         self.tensor_product = tensor_product

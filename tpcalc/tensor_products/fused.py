@@ -159,6 +159,8 @@ class FusedConvolution(Convolution):
     Edges may come in any order; sorted by receiver (as neighbour lists are) they save a sort.
     """
 
+    compiled = True
+
     def __init__(self, tensor_product: TensorProduct):
         super().__init__(tensor_product)
         self.algorithm_class = type(tensor_product).__name__

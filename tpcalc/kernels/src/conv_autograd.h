@@ -1,5 +1,6 @@
 // First and second derivatives of the ops, for torch's autograd.
 #pragma once
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sum.h>

@@ -1,12 +1,10 @@
 #include "conv_op.h"
 
-#include <torch/library.h>
-
-#include <optional>
-
+#include "conv_autograd.h"
 #include "conv_network.h"
 #include "peak_op.h"
 #include "poly_op.h"
+#include "registry.h"
 
 namespace tpcalc {
 namespace {
@@ -41,28 +39,6 @@ Three conv_radial_bwd_meta(const Tensor& g, const Tensor& h, const Tensor& y, co
 Tensor radial_table_meta(const Tensor& r, const Tensor&, const Tensor& table, double, int64_t) {
   return at::empty({r.size(0), table.size(2)}, r.options());
 }
-
-// Defines ops that are missing; those another library brought are left as they are. The
-// Library objects live as long as the process: torch forgets an op when its Library goes.
-struct Registry {
-  torch::Library def{torch::Library::FRAGMENT, "tpcalc", std::nullopt, __FILE__, __LINE__};
-  torch::Library cpu{torch::Library::IMPL, "tpcalc", c10::DispatchKey::CPU, __FILE__, __LINE__};
-  torch::Library meta{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Meta, __FILE__, __LINE__};
-  torch::Library grad{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Autograd, __FILE__,
-                      __LINE__};
-
-  // without `autograd`: an op that only derivatives of others call
-  template <class Cpu, class Meta, class Grad = Cpu>
-  void add(const char* name, const std::string& arguments, Cpu* on_cpu, Meta* on_meta,
-           Grad* autograd = nullptr) {
-    const std::string full = std::string("tpcalc::") + name;
-    if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
-    def.def((name + arguments).c_str());
-    cpu.impl(name, on_cpu);
-    meta.impl(name, on_meta);
-    if (autograd) grad.impl(name, autograd);
-  }
-};
 
 }  // namespace
 }  // namespace tpcalc
@@ -103,6 +79,7 @@ extern "C" void tpcalc_register_ops() {
           tpcalc::poly_bwd_meta, tpcalc::poly_bwd_autograd);
   if (!c10::Dispatcher::singleton().findSchema({"tpcalc::fma_rounds", ""}))
     ops.def.def("fma_rounds(int rounds) -> int", tpcalc::fma_rounds);
+  tpcalc::add_step_ops(ops);
 }
 
 namespace {

@@ -1,0 +1,34 @@
+// Makes ops known to torch's dispatcher.
+#pragma once
+#include <torch/library.h>
+
+#include <optional>
+#include <string>
+
+namespace tpcalc {
+
+// Defines ops that are missing; those another library brought are left as they are. The
+// Library objects live as long as the process: torch forgets an op when its Library goes.
+struct Registry {
+  torch::Library def{torch::Library::FRAGMENT, "tpcalc", std::nullopt, __FILE__, __LINE__};
+  torch::Library cpu{torch::Library::IMPL, "tpcalc", c10::DispatchKey::CPU, __FILE__, __LINE__};
+  torch::Library meta{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Meta, __FILE__, __LINE__};
+  torch::Library grad{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Autograd, __FILE__,
+                      __LINE__};
+
+  // without `autograd`: an op that only derivatives of others call
+  template <class Cpu, class Meta, class Grad = Cpu>
+  void add(const char* name, const std::string& arguments, Cpu* on_cpu, Meta* on_meta,
+           Grad* autograd = nullptr) {
+    const std::string full = std::string("tpcalc::") + name;
+    if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
+    def.def((name + arguments).c_str());
+    cpu.impl(name, on_cpu);
+    meta.impl(name, on_meta);
+    if (autograd) grad.impl(name, autograd);
+  }
+};
+
+void add_step_ops(Registry& ops);  // step_op.cpp
+
+}  // namespace tpcalc

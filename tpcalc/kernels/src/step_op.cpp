@@ -1,0 +1,27 @@
+// The ops around the convolution: linear layers, networks, gate, spherical harmonics.
+#include "gate_op.h"
+#include "harmonics_op.h"
+#include "linear_op.h"
+#include "mlp_op.h"
+#include "registry.h"
+
+void tpcalc::add_step_ops(Registry& ops) {
+  using namespace tpcalc;
+  ops.add("linear",
+          "(Tensor x, Tensor w, Tensor species, int[] blocks, int kinds, int out_dim, float scale, "
+          "bool transposed, Tensor? added) -> Tensor",
+          linear, linear_meta, linear_autograd);
+  ops.add("linear_weight",
+          "(Tensor x, Tensor g, Tensor species, int[] blocks, int kinds, float scale) -> Tensor",
+          linear_weight, linear_weight_meta, linear_weight_autograd);
+  ops.add("mlp", "(Tensor x, Tensor[] weights, float norm) -> Tensor", mlp, mlp_meta, mlp_autograd);
+  ops.add("mlp_bwd", "(Tensor g, Tensor x, Tensor[] weights, float norm) -> Tensor", mlp_bwd,
+          mlp_bwd_meta);
+  const std::string gate_numbers = "int[] sizes, float silu, float tanh) -> Tensor";
+  ops.add("gate", "(Tensor x, " + gate_numbers, gate, gate_meta, gate_autograd);
+  ops.add("gate_bwd", "(Tensor g, Tensor x, " + gate_numbers, gate_bwd, gate_bwd_meta);
+  ops.add("harmonics", "(Tensor vectors, Tensor steps, int lmax) -> Tensor", harmonics,
+          harmonics_meta, harmonics_autograd);
+  ops.add("harmonics_bwd", "(Tensor g, Tensor vectors, Tensor steps, int lmax) -> Tensor",
+          harmonics_bwd, harmonics_bwd_meta);
+}
