@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "tpcalc"
 
 # what each part may import of the package; errors and `tpcalc` itself (the version) always.
 # Own folder always. Lower parts stand first.
-CORE = {"o3", "kernels", "devices"}
+CORE = {"o3", "kernels", "devices", "kept_species"}
 PRODUCTS = CORE | {"tensor_products", "halo"}
 NETWORK = PRODUCTS | {"nn", "architectures"}
 MODEL = NETWORK | {"potential", "storage"}
@@ -18,6 +18,7 @@ RUN = MODEL | EVALUATE | {"autotune", "calculator", "structures", "progress", "e
 ALLOWED = {
     "errors": set(),
     "devices": set(),
+    "kept_species": set(),
     "o3": set(),
     "kernels": {"o3"},
     "halo": set(),

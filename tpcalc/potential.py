@@ -10,7 +10,7 @@ import torch
 from tpcalc.architectures.mace import Mace
 from tpcalc.architectures.nequip import NequIP
 from tpcalc.errors import InputError, check_name
-from tpcalc.nn.species import keep_rows
+from tpcalc.kept_species import keep_rows
 from tpcalc.tensor_products import functions, parse_variant, variants_of
 
 ARCHITECTURES = {"nequip": NequIP, "mace": Mace}

@@ -10,12 +10,12 @@ from tpcalc.architectures.edge_bases import share_edge_bases
 from tpcalc.architectures.isolated import remembered
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
+from tpcalc.kept_species import keep_rows
 from tpcalc.kernels.ops import use_ops
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.linear import Linear, SpeciesLinear
 from tpcalc.nn.radial import AgnesiTransform, RadialMLP, ScaledLinear, TransformedBessel
 from tpcalc.nn.readout import ScalarReadout
-from tpcalc.nn.species import keep_rows
 from tpcalc.nn.zbl import Zbl
 from tpcalc.tensor_products.base import Convolution
 from tpcalc.tensor_products.paths import as_irreps

@@ -11,6 +11,7 @@ from tpcalc.architectures.edge_bases import share_edge_bases
 from tpcalc.architectures.isolated import remembered
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
+from tpcalc.kept_species import keep_rows
 from tpcalc.kernels.ops import use_ops
 from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.gate import Gate
@@ -19,7 +20,6 @@ from tpcalc.nn.node_product import NodeProduct, operand_irreps
 from tpcalc.nn.norm import RmsNorm
 from tpcalc.nn.radial import BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
-from tpcalc.nn.species import keep_rows
 from tpcalc.nn.zbl import UniversalZbl
 from tpcalc.tensor_products import convolution, functions, interaction_variant, tensor_product
 from tpcalc.tensor_products.base import Convolution, TensorProduct

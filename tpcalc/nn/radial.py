@@ -6,9 +6,9 @@ import math
 
 import torch
 
+from tpcalc.kept_species import keep_rows
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.elements import numbers_and_radii
-from tpcalc.nn.species import keep_rows
 
 # 1 / sqrt(E[silu(z)^2]) for z ~ N(0, 1), by Gauss-Hermite quadrature
 SILU_NORM = 1.676532470331092
@@ -50,7 +50,7 @@ class RadialMLP(torch.nn.Module):
         super().__init__()
         self.as_op = False
         sizes = [num_basis, *hidden, weight_numel]
-        self.widths = sizes
+        self.silu_norm, self.widths = SILU_NORM, sizes
         self.layers = torch.nn.ModuleList(
             ScaledLinear(n, m, silu=i < len(sizes) - 2)
             for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:]))
@@ -89,7 +89,7 @@ class RadialMLP(torch.nn.Module):
                 edge_feats = layer(edge_feats)
         if envelope is not None:
             edge_feats = edge_feats * envelope
-        return torch.ops.tpcalc.mlp(edge_feats, weights, SILU_NORM)
+        return torch.ops.tpcalc.mlp(edge_feats, weights, self.silu_norm)
 
 
 class ScaledLinear(torch.nn.Module):

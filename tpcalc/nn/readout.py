@@ -17,7 +17,7 @@ class ScalarReadout(torch.nn.Module):
 
     def __init__(self, num_channels: int, hidden: int = 0):
         super().__init__()
-        self.as_op = False
+        self.as_op, self.silu_norm = False, SILU_NORM
         self.layers = torch.nn.ModuleList()
         if hidden > 0:
             self.layers.append(ScaledLinear(num_channels, hidden, silu=True))
@@ -29,7 +29,7 @@ class ScalarReadout(torch.nn.Module):
                 weights: list[torch.Tensor] = []
                 for layer in self.layers:
                     weights.append(layer.weight)
-                return torch.ops.tpcalc.mlp(scalars, weights, SILU_NORM).squeeze(1)
+                return torch.ops.tpcalc.mlp(scalars, weights, self.silu_norm).squeeze(1)
         for layer in self.layers:
             scalars = layer(scalars)
         return scalars.squeeze(1)

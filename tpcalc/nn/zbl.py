@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from tpcalc.errors import InputError
+from tpcalc.kept_species import keep_rows
 from tpcalc.nn.cutoff import PolynomialCutoff
 from tpcalc.nn.elements import ATOMIC_NUMBERS, numbers_and_radii
-from tpcalc.nn.species import keep_rows
 
 
 class Zbl(torch.nn.Module):

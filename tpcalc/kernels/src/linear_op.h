@@ -60,9 +60,9 @@ struct LinearTask {
     for (int64_t n = 0; n < rows; n++) order[next[z[n]]++] = n;
   }
 
-  Linear linear(const Tensor& x, const void* w, const Tensor& y, double scale) const {
+  Linear linear(const Tensor& x, const void* w, const Tensor& y, int64_t y_dim, double scale) const {
     Linear t{};
-    t.x = x.data_ptr(), t.w = w, t.y = y.data_ptr(), t.x_dim = x.size(1), t.y_dim = y.size(1);
+    t.x = x.data_ptr(), t.w = w, t.y = y.data_ptr(), t.x_dim = x.size(1), t.y_dim = y_dim;
     t.blocks = blocks.data(), t.num_blocks = static_cast<int64_t>(blocks.size());
     t.kinds = kinds, t.scale = scale, t.ends = ends.data();
     t.order = order.empty() ? nullptr : order.data();
@@ -117,7 +117,7 @@ Tensor linear(const Tensor& x_, const Tensor& w_, const Tensor& species, at::Int
                      : at::zeros({x.size(0), out_dim}, x.options());
   }
   const Tensor packed = packed_weights(task, w, transposed);
-  Linear t = task.linear(x, packed.data_ptr(), y, scale);
+  Linear t = task.linear(x, packed.data_ptr(), y, out_dim, scale);
   t.add = added.has_value();
   over_rows(x.size(0), task.flops,
             [&](int64_t a, int64_t b) { kernels.linear[is_double](t, a, b); });
@@ -138,8 +138,7 @@ Tensor linear_weight(const Tensor& x_, const Tensor& g_, const Tensor& species,
   const int64_t panel = (kernels.vector_bytes == 64 ? 4 : 2) * lanes;
   const LinearTask task(species, blocks, kinds, x.size(0), x.size(1), g.size(1), lanes);
   Tensor w = at::zeros({task.weights}, x.options());
-  Linear t = task.linear(x, g.data_ptr(), w, scale);
-  t.y_dim = g.size(1);
+  Linear t = task.linear(x, g.data_ptr(), w, g.size(1), scale);
   std::vector<LinearItem> items;
   for (int64_t b = 0; b < t.num_blocks; b++)
     for (int64_t k = 0; k < kinds; k++)

@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps, wigner_3j
 
 from tpcalc.errors import InputError
-from tpcalc.nn.species import keep_rows
+from tpcalc.kept_species import keep_rows
 from tpcalc.tensor_products.symmetric.base import ManyBody
 
 _MAX_ENTRIES = 2**20  # of one coupling: 8 MiB, times the number of paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tpcalc.errors import InputError
-from tpcalc.nn.species import keep_rows
+from tpcalc.kept_species import keep_rows
 from tpcalc.o3.gaunt import gaunt
 from tpcalc.o3.torus import back_projection, fourier_coefficients, orthonormal_harmonics
 from tpcalc.tensor_products.gaunt.grid import choose_nodes

@@ -1,0 +1,201 @@
+"""The ops around the convolution against torch's own operations, to second derivatives."""
+
+import copy
+import math
+
+import pytest
+import torch
+from e3nn.o3 import Irreps, spherical_harmonics
+from tpcalc.kernels.ops import load_ops, use_ops
+from tpcalc.nn.gate import Gate
+from tpcalc.nn.linear import Linear, SpeciesLinear
+from tpcalc.nn.radial import SILU_NORM, RadialMLP
+from tpcalc.nn.readout import ScalarReadout
+from tpcalc.o3.harmonics import SphericalHarmonics
+
+IRREPS = [  # tails of every vector width, one channel, several degrees, both parities
+    ("5x0e+3x1o+2x2e", "7x0e+3x1o+1x2e"),
+    ("64x0e+64x1o", "64x0e+32x1o"),
+    ("1x0e+1x3o", "1x0e+17x3o"),
+    ("33x0o+4x0e+9x1e+20x1o", "6x0o+19x0e+16x1e+2x1o"),
+]
+ROWS = [0, 1, 6, 7, 37]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ops():
+    load_ops(progress=False)
+
+
+def both(module):
+    """A double-precision module and a copy that runs as ops."""
+    module = module.double()
+    other = copy.deepcopy(module)
+    use_ops(other, True)
+    assert any(part.as_op for part in other.modules() if hasattr(part, "as_op"))
+    return module, other
+
+
+def agree(plain, fused, inputs, extra=()):
+    """Values, gradients and gradients of gradients (of inputs and weights) to 1e-11."""
+    found = []
+    for module in (plain, fused):
+        leaves = [x.detach().clone().requires_grad_(True) for x in inputs]
+        y = module(*leaves, *extra)
+        weights = [p for p in module.parameters() if p.requires_grad]
+        first = torch.autograd.grad((y**3).sum(), leaves, create_graph=True)
+        mixed = sum((g**2).sum() for g in first)
+        second = torch.autograd.grad(mixed, [*leaves, *weights], allow_unused=True)
+        with torch.no_grad():
+            value = module(*leaves, *extra)
+        torch.testing.assert_close(value, y.detach())
+        found.append([y, *first, *(s for s in second if s is not None)])
+    assert len(found[0]) == len(found[1])
+    for a, b in zip(*found):
+        torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("irreps", IRREPS)
+def test_linear(irreps, rows):
+    torch.manual_seed(0)
+    irreps_in, irreps_out = map(Irreps, irreps)
+    plain, fused = both(Linear(irreps_in, irreps_out))
+    x = torch.randn(rows, irreps_in.dim, dtype=torch.float64)
+    agree(plain, fused, [x])
+    added = torch.randn(rows, irreps_out.dim, dtype=torch.float64)
+    scaled = [
+        lambda x, a, m=m: m(x, 0.3, a)  # positional: TorchScript calls it so
+        for m in (plain, fused)
+    ]
+    torch.testing.assert_close(*(f(x, added) for f in scaled), rtol=1e-12, atol=1e-12)
+    x.requires_grad_(True), added.requires_grad_(True)
+    grads = [torch.autograd.grad((f(x, added) ** 2).sum(), [x, added]) for f in scaled]
+    torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_species", [1, 3, 12])
+@pytest.mark.parametrize("rows", ROWS[1:])
+def test_a_matrix_for_each_species(num_species, rows):
+    torch.manual_seed(0)
+    irreps_in, irreps_out = map(Irreps, IRREPS[0])
+    plain, fused = both(SpeciesLinear(irreps_in, irreps_out, num_species))
+    species = torch.randint(num_species, (rows,))
+    one_hot = torch.nn.functional.one_hot(species, num_species).double()
+    x = torch.randn(rows, irreps_in.dim, dtype=torch.float64)
+    agree(plain, fused, [x], (species, one_hot))
+
+
+@pytest.mark.parametrize("sizes", [(8, [64], 200), (3, [5, 7], 1), (1, [], 9), (8, [64, 64], 33)])
+@pytest.mark.parametrize("rows", ROWS)
+def test_network(sizes, rows):
+    torch.manual_seed(0)
+    plain, fused = both(RadialMLP(*sizes))
+    x = torch.randn(rows, sizes[0], dtype=torch.float64)
+    agree(plain, fused, [x])
+    frozen = [m.requires_grad_(False) for m in (plain, fused)]  # the fused backward
+    grads = []
+    for module in frozen:
+        leaf = x.clone().requires_grad_(True)
+        grads.append(torch.autograd.grad((module(leaf) ** 2).sum(), leaf)[0])
+    torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-11)
+    agree(*frozen, [x])
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_readout(hidden):
+    torch.manual_seed(0)
+    plain, fused = both(ScalarReadout(12, hidden))
+    agree(plain, fused, [torch.randn(9, 12, dtype=torch.float64)])
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("irreps", [a for a, _ in IRREPS] + ["4x0e", "3x0o"])
+def test_gate(irreps, rows):
+    torch.manual_seed(0)
+    plain, fused = both(Gate(Irreps(irreps)))
+    x = torch.randn(rows, plain.irreps_in.dim, dtype=torch.float64)
+    agree(plain, fused, [x])
+
+
+@pytest.mark.parametrize("lmax", range(1, 7))
+def test_harmonics_are_those_of_e3nn(lmax):
+    torch.manual_seed(0)
+    plain, fused = both(SphericalHarmonics(lmax))
+    vectors = torch.randn(21, 3, dtype=torch.float64)
+    expected = spherical_harmonics(list(range(lmax + 1)), vectors, True, "component")
+    torch.testing.assert_close(fused(vectors), expected, rtol=1e-12, atol=1e-12)
+    agree(plain, fused, [vectors])
+    agree(plain, fused, [vectors[:0]])
+
+
+def test_harmonics_of_an_edge_without_direction():
+    """Y_0 alone, and gradients that are numbers."""
+    _, fused = both(SphericalHarmonics(3))
+    vectors = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    y = fused(vectors)
+    assert torch.equal(y[:, 0], torch.ones(2, dtype=torch.float64))
+    assert not y[:, 1:].any()
+    (g,) = torch.autograd.grad(y.sum(), vectors)
+    assert torch.isfinite(g).all()
+
+
+def test_float32_is_the_float64_to_its_round_off():
+    torch.manual_seed(0)
+    for module, columns in ((RadialMLP(8, [64], 200), 8), (Gate(Irreps(IRREPS[0][0])), None)):
+        _, fused = both(module)
+        x = torch.randn(300, columns or module.irreps_in.dim, dtype=torch.float64)
+        exact = fused(x)
+        single = fused.float()(x.float())
+        assert (single - exact).abs().max() < 2e-6 * exact.abs().max() * math.sqrt(64)
+
+
+def test_the_same_for_any_number_of_threads():
+    """No sum is divided among threads, but for the gradient of weights, which pieces make whole."""
+    torch.manual_seed(0)
+    irreps = Irreps("64x0e+64x1o+64x2e")
+    layer = Linear(irreps, irreps).float()
+    use_ops(layer, True)
+    x = torch.randn(500, irreps.dim, requires_grad=True)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            y = layer(x)
+            found.append([y, *torch.autograd.grad((y**2).sum(), [x, layer.weight])])
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+
+
+def test_inputs_that_are_not_contiguous():
+    torch.manual_seed(0)
+    irreps = Irreps(IRREPS[0][0])
+    plain, fused = both(Linear(irreps, irreps))
+    x = torch.randn(irreps.dim, 9, dtype=torch.float64).t()
+    agree(plain, fused, [x])
+    torch.testing.assert_close(fused(x[::2]), plain(x[::2]), rtol=1e-12, atol=1e-12)
+
+
+def test_wrong_arguments_are_told():
+    op = torch.ops.tpcalc
+    x, w = torch.randn(4, 6), torch.randn(12)
+    none = torch.empty(0, dtype=torch.long)
+    blocks = [0, 0, 1, 6, 2]
+    with pytest.raises(RuntimeError, match="does not fit 6 columns in and 1 out"):
+        op.linear(x, w, none, blocks, 1, 1, 1.0, False, None)
+    with pytest.raises(RuntimeError, match="12 weights"):
+        op.linear(x, w[:5], none, blocks, 1, 2, 1.0, False, None)
+    with pytest.raises(IndexError, match="species 7 of node 0"):
+        op.linear(x, w.repeat(2), torch.tensor([7, 0, 0, 0]), blocks, 2, 2, 1.0, False, None)
+    with pytest.raises(RuntimeError, match="species must be an int64 CPU vector of 4"):
+        op.linear(x, w.repeat(2), torch.tensor([0]), blocks, 2, 2, 1.0, False, None)
+    with pytest.raises(RuntimeError, match="a matrix of 2 rows"):
+        op.mlp(x, [torch.randn(6, 2), torch.randn(5, 2)], SILU_NORM)
+    with pytest.raises(RuntimeError, match="float32 or float64 CPU matrix"):
+        op.mlp(x.half(), [torch.randn(6, 2).half()], SILU_NORM)
+    with pytest.raises(RuntimeError, match="columns"):
+        op.gate(x, [0, 2, 3, 3], 1.0, 1.0)
+    with pytest.raises(RuntimeError, match="columns"):
+        op.harmonics(x, torch.zeros(4, 3, 3), 1)
