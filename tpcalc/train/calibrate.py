@@ -56,9 +56,13 @@ def _recorded_before_activation(linear: torch.nn.Module, measure) -> float:
 
 @contextmanager
 def _recorded(module: torch.nn.Module):
-    """Outputs of `module` while the context lasts."""
+    """Outputs of `module` while the context lasts, without what a `Linear` was told to add."""
     outputs: list[torch.Tensor] = []
-    handle = module.register_forward_hook(lambda _, __, output: outputs.append(output))
+
+    def keep(_, arguments, output):
+        outputs.append(output - arguments[2] if len(arguments) == 3 else output)
+
+    handle = module.register_forward_hook(keep)
     try:
         yield outputs
     finally:
