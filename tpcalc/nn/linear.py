@@ -207,7 +207,9 @@ class CommonLinear(torch.nn.Module):
 class SameConnection(torch.nn.Module):
     """Hands on what it gets, where splines have the self-connection in them: [N, in] -> [N, in]."""
 
-    def forward(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
         """As `SpeciesLinear.forward`."""
         return x
 
