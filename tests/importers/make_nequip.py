@@ -48,7 +48,7 @@ def config(kind, data, folder):
     """What nequip-train reads."""
     model = {
         "_target_": "nequip.model.NequIPGNNModel", "seed": 1, "model_dtype": "float64",
-        "type_names": ELEMENTS, "r_max": 4.5 if kind == "bench" else 4.0,
+        "type_names": ELEMENTS, "r_max": 5.0 if kind == "bench" else 4.0,
         "avg_num_neighbors": 9.0, "per_type_energy_scales": 1.0, "per_type_energy_shifts": SHIFTS,
         **MODELS[kind],
     }  # fmt: skip

@@ -1,65 +1,96 @@
-"""An imported potential against the original: in turn, same structures, threads and dtype."""
+"""An imported potential against the original: call by call, same atoms, threads and dtype."""
 
 from __future__ import annotations
 
 import argparse
-import resource
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from tpcalc.bench.turns import Clock, check_counts
+from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
-from tpcalc.errors import InputError
+from tpcalc.errors import InputError, check_name
 from tpcalc.importers import foreign
-from tpcalc.importers.original_worker import timings
-from tpcalc.structures import bare, read_structure
+from tpcalc.importers.original_process import OriginalProcess
+from tpcalc.importers.original_server import peak_memory
+from tpcalc.kernels.allocator import retain_freed_memory
+from tpcalc.progress import progress
+from tpcalc.storage import read_manifest
 
-TURNS = 3  # the original's process and ours run one after the other so many times
+AGAINST = (*foreign.PACKAGES, "e3nn")
+FORMS = ("direct", "serial")  # symmetrix: compiled for the model, or its plain C++ evaluator
+WARM_UP = 3  # calls that are not timed: first allocations, profiling executors, plans
 
 
-def bench_imported(model, original, package: str, python, atoms: Atoms, variant: str | None = None,
-                   dtype: str = "float32", threads: int = 1, repeats: int = 8,
-                   head: str | None = None) -> dict:  # fmt: skip
-    """ms per call (energy and forces of slightly moved atoms), memory, largest difference.
+def bench_imported(original, package: str, python, atoms: Atoms, ours: TPCalculator,
+                   threads: int = 1, repeats: int = 8, retain: bool = True,
+                   head: str | None = None, form: str | None = None) -> dict:  # fmt: skip
+    """ms per call (energy and forces), memory of each process, largest differences.
+
+    The original has a process of its own; the two take turns call by call on the same atoms,
+    which move by about 1e-3 Å before each turn.
 
     Args:
-        model: NAME.safetensors made by `tpcalc import`.
-        original: the file it was made from; its pickle is executed by `python`.
-        package: "mace" or "sevennet".
-        repeats: timed calls a turn, of each; two cold ones before them are left out.
+        original: the file our potential was made from (executed by `python`); for symmetrix the
+            same, or its JSON; for nequip also what nequip-compile made of it (.nequip.pt2); for
+            e3nn our own NAME.safetensors.
+        package: one of `AGAINST`.
+        ours: what is compared; its dtype is asked of the original too.
+        repeats: timed calls of each, after `WARM_UP` that are not.
+        retain: freed memory is kept in the original's process; ours is the caller's.
+        head, form: see `OriginalProcess`.
 
     Returns:
-        {"rows": [original, ours], "difference": energy per atom (eV), forces (eV/Å)}.
+        {"rows": [original, ours], "difference": energy per atom (eV), forces (eV/Å), times_faster
+        (wall), times_faster_cpu, and what ran}.
     """
-    theirs: list[tuple[float, float]] = []  # (wall, CPU) ms
-    ours: list[tuple[float, float]] = []
-    calculator = TPCalculator(model, variant, dtype=dtype)
-    result = {}
-    for _ in range(TURNS):
-        (result,) = foreign.evaluate_original(
-            original, package, [bare(atoms)], python, head, dtype, threads, repeats
-        )
-        theirs += result["ms"]
-        moving = bare(atoms)
-        moving.calc = calculator
-        ours += timings(moving, repeats)
-    still = bare(atoms)
-    still.calc = calculator
-    forces = still.get_forces()
-    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    difference = {
-        "energy_per_atom": abs(still.get_potential_energy() - result["energy"]) / len(atoms),
-        "forces": float(np.abs(forces - result["forces"]).max()),
-    }
+    dtype = str(ours.potential.dtype).removeprefix("torch.")
+    if package == "sevennet" and dtype != "float32":
+        raise InputError(f"dtype {dtype}: sevennet computes in float32 alone")
+    check_counts(repeats=repeats, threads=threads)
+    atoms, rng = atoms.copy(), np.random.default_rng(0)
+    atoms.calc = ours
+    times: dict[str, list[tuple[float, float]]] = {"theirs": [], "ours": []}
+    worst = {"energy_per_atom": 0.0, "forces": 0.0}
+    with (
+        Clock(threads),
+        OriginalProcess(original, package, atoms, python, dtype, threads, retain, head,
+                        form) as theirs,
+        progress(repeats + WARM_UP, "in turn", "call") as bar,
+    ):  # fmt: skip
+        for n in range(repeats + WARM_UP):
+            atoms.positions += rng.normal(scale=1e-3, size=atoms.positions.shape)
+            result = theirs(atoms.positions)
+            own = _timed(atoms)
+            if n >= WARM_UP:
+                times["theirs"].append((result["wall"], result["cpu"]))
+                times["ours"].append(own)
+            energy = abs(atoms.get_potential_energy() - result["energy"]) / len(atoms)
+            forces = float(np.abs(atoms.get_forces() - result["forces"]).max())
+            worst["energy_per_atom"] = max(worst["energy_per_atom"], energy)
+            worst["forces"] = max(worst["forces"], forces)
+            bar.update()
     rows = [
-        _row(package, "its ASE calculator", theirs, result["peak_MB"]),
-        _row("tpcalc", calculator.variant, ours, own_peak),
+        _row(package, form or "its ASE calculator", times["theirs"], result["peak_MB"]),
+        _row("tpcalc", ours.variant, times["ours"], peak_memory()),
     ]
     return {
-        "rows": rows, "difference": difference, "times_faster": rows[0]["ms"] / rows[1]["ms"],
-        "times_faster_cpu": rows[0]["cpu_ms"] / rows[1]["cpu_ms"],
-        "atoms": len(atoms), "edges": calculator.num_edges, "dtype": dtype, "threads": threads,
+        "rows": rows, "difference": worst, "times_faster": rows[0]["ms"] / rows[1]["ms"],
+        "times_faster_cpu": rows[0]["cpu_ms"] / rows[1]["cpu_ms"], "mode": ours.mode,
+        "atoms": len(atoms), "edges": ours.num_edges, "dtype": dtype, "threads": threads,
+        "retained_memory": retain,
     }  # fmt: skip
+
+
+def _timed(atoms: Atoms) -> tuple[float, float]:
+    """(wall, CPU) ms of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    atoms.get_forces()
+    return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
 
 
 def _row(package: str, variant: str, times: list[tuple[float, float]], peak: float) -> dict:
@@ -77,51 +108,102 @@ def _row(package: str, variant: str, times: list[tuple[float, float]], peak: flo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tpcalc bench import`."""
-    parser.add_argument("model", help="NAME.safetensors made by tpcalc import")
-    parser.add_argument("--original", required=True, help="the file it was made from")
-    parser.add_argument(
-        "--against",
-        required=True,
-        help="the package of the original: " + ", ".join(foreign.PACKAGES),
-    )
-    parser.add_argument("--python", help="interpreter that has the package")
-    parser.add_argument("--system", required=True, help="structure, any format of ASE")
-    parser.add_argument("--variant", help="our tensor-product variant")
-    parser.add_argument("--head", help="head of a multi-head model")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--allocator", default="retain", help="of our process: retain or system")
-    parser.add_argument(
-        "--trust", action="store_true", help="run the original: executes code from its file"
-    )
+    add = parser.add_argument
+    add("model", help="NAME.safetensors made by tpcalc import")
+    add("--against", required=True, help="what computes the original: "
+        + ", ".join(AGAINST) + " (our own cg/e3nn)")  # fmt: skip
+    add("--original", help="its file; default: the one MODEL was made from, beside MODEL. For "
+        "symmetrix the MACE model or its JSON, for nequip also a compiled .nequip.pt2")  # fmt: skip
+    add("--python", help="interpreter that has the package")
+    add("--system", required=True, help="3bpa, water:64, silicon:3 or a file in a format of ASE")
+    add("--variant", help="our tensor-product variant (default: the fastest that can run here)")
+    add("--radial", default="network", help="ours: network, or spline (default network)")
+    add("--mode", default="eager", help="ours: eager or torchscript (default eager)")
+    add("--form", help="of symmetrix: direct (compiled for the model, default) or serial")
+    add("--head", help="head of a multi-head model")
+    add("--dtype", choices=("float32", "float64"), default="float32")
+    add("--threads", type=int, default=1, help="of both (default 1)")
+    add("--repeats", type=int, default=8, help="timed calls of each (default 8)")
+    memory = parser.add_mutually_exclusive_group()
+    memory.add_argument("--retain", action="store_true", default=True,
+        help="keep freed memory in both processes (the default)")  # fmt: skip
+    memory.add_argument("--plain", dest="retain", action="store_false",
+        help="the system's allocator as it is, in both")  # fmt: skip
+    add("--trust", action="store_true", help="run the original: executes code from its file")
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Print both rows and the difference."""
+    """Print both rows and the differences."""
+    original, python, form = _original(args)
+    if args.retain and not retain_freed_memory():
+        raise InputError("keeping freed memory needs glibc; say --plain")
+    ours = TPCalculator(
+        args.model, args.variant, dtype=args.dtype, mode=args.mode, radial=args.radial
+    )
+    result = bench_imported(
+        original, args.against, python, workload(args.system), ours, args.threads, args.repeats,
+        args.retain, args.head, form,
+    )  # fmt: skip
+    result |= {"system": args.system, "radial": args.radial}
+    if args.radial == "spline":
+        result["spline_error"] = ours.potential.spline_error
+    if not args.json:
+        _print(result)
+    return result
+
+
+def _original(args: argparse.Namespace) -> tuple[Path, Path, str | None]:
+    """(file, interpreter, form) of what is compared with.
+
+    Raises:
+        InputError: unknown package or form, no trust, no file, or no interpreter.
+    """
+    if args.against == "nequix":
+        raise InputError("nequix runs on JAX, which is not carried; say --against e3nn")
+    check_name("package to compare with", args.against, AGAINST)
+    if args.against == "e3nn":
+        return Path(args.model), Path(sys.executable), args.mode
+    if args.form is not None and args.against != "symmetrix":
+        raise InputError(f"--form {args.form} is for symmetrix, not {args.against}")
     if not args.trust:
         raise InputError("the original is run, which executes code from its file; add --trust")
-    if args.repeats < 1:
-        raise InputError(f"--repeats is {args.repeats}; it must be at least 1")
     python = foreign.find_python(args.against, args.python)
     if python is None:
         raise InputError(
             f"no Python with {args.against}: name one with --python, or make one with "
             f"`tpcalc import --make-env {args.against}`"
         )
-    result = bench_imported(
-        args.model, args.original, args.against, python, read_structure(args.system),
-        args.variant, args.dtype, args.threads, args.repeats, args.head,
-    )  # fmt: skip
-    if not args.json:
-        print(f"{result['atoms']} atoms, {result['edges']} edges, {args.dtype}, "
-              f"{args.threads} threads")  # fmt: skip
-        for row in result["rows"]:
-            print(f"  {row['package']:9s} {row['variant']:20s} {row['ms']:9.2f} ms "
-                  f"(p95 {row['ms_p95']:.2f}, CPU {row['cpu_ms']:.2f}; {row['calls']} calls), "
-                  f"{row['peak_MB']:.0f} MB")  # fmt: skip
-        d = result["difference"]
-        print(f"  {result['times_faster']:.1f} times faster "
-              f"({result['times_faster_cpu']:.1f} in CPU time); largest difference "
-              f"{d['energy_per_atom']:.1e} eV/atom, {d['forces']:.1e} eV/Å")  # fmt: skip
-    return result
+    form = None
+    if args.against == "symmetrix":
+        form = check_name("form of symmetrix", args.form or "direct", FORMS)
+    return _file(args), python, form
+
+
+def _file(args: argparse.Namespace) -> Path:
+    if args.original is None:
+        name = read_manifest(args.model).get("imported", {}).get("file")
+        if name is None:
+            raise InputError(f"{args.model} is not imported; name the original with --original")
+        path = Path(args.model).with_name(name)
+    else:
+        path = Path(args.original)
+    if not path.is_file():
+        raise InputError(f"no original at {path}; name it with --original")
+    return path
+
+
+def _print(result: dict) -> None:
+    memory = "freed memory kept" if result["retained_memory"] else "plain allocator"
+    print(f"{result['system']}: {result['atoms']} atoms, {result['edges']} edges, "
+          f"{result['dtype']}, {result['threads']} thread(s), {memory}, {result['mode']}, radial "
+          f"{result['radial']}")  # fmt: skip
+    if "spline_error" in result:
+        print(f"  splines: {result['spline_error']:.1e} of the largest radial function away")
+    for row in result["rows"]:
+        print(f"  {row['package']:9s} {row['variant']:20s} {row['ms']:9.2f} ms "
+              f"(p95 {row['ms_p95']:.2f}, CPU {row['cpu_ms']:.2f}; {row['calls']} calls), "
+              f"{row['peak_MB']:.0f} MB")  # fmt: skip
+    d = result["difference"]
+    print(f"  {result['times_faster']:.1f} times faster "
+          f"({result['times_faster_cpu']:.1f} in CPU time); largest difference "
+          f"{d['energy_per_atom']:.1e} eV/atom, {d['forces']:.1e} eV/Å")  # fmt: skip

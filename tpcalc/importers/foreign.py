@@ -16,7 +16,10 @@ from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.importers.probes import as_plain
 
 # kind -> what `pip install` needs beyond torch
-PACKAGES = {"mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.19.0"}
+PACKAGES = {
+    "mace": "mace-torch==0.3.16", "sevennet": "sevenn==0.13.0", "nequip": "nequip==0.19.0",
+    "symmetrix": "mace-torch==0.3.16 symmetrix-xl==0.1.1",  # mace: it reads .model files by it
+}  # fmt: skip
 TORCH = "torch==2.13.0"  # first and alone, so that the CPU or CUDA build stays the one chosen
 _TIMEOUT = 3600
 
@@ -39,7 +42,7 @@ def make_environment(kind: str) -> Path:
     if (folder / ".complete").is_file():
         return python
     _call([sys.executable, "-m", "venv", "--clear", str(folder)], kind)
-    for package in (TORCH, PACKAGES[kind]):
+    for package in (TORCH, *PACKAGES[kind].split()):
         _call([str(python), "-m", "pip", "install", "--quiet", package], kind)
     (folder / ".complete").touch()
     return python
@@ -60,22 +63,17 @@ def find_python(kind: str, python: str | None) -> Path | None:
 
 
 def evaluate_original(path, kind: str, structures: list[Atoms], python, head: str | None = None,
-                      dtype: str = "float64", threads: int = 1,
-                      repeats: int = 0) -> list[dict]:  # fmt: skip
-    """The original's results, one dict a structure: energy (eV), forces, stress, and
-    `ms`, a list of (wall, CPU) of each timed call.
+                      dtype: str = "float64") -> list[dict]:  # fmt: skip
+    """The original's results, one dict a structure: energy (eV), forces, stress.
 
     Executes the pickle in `path`; the caller has asked for trust.
     """
-    request = {
-        "structures": [as_plain(atoms) for atoms in structures],
-        "dtype": dtype, "threads": threads, "repeats": repeats,
-    }  # fmt: skip
+    request = {"structures": [as_plain(atoms) for atoms in structures], "dtype": dtype}
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in.json"), Path(folder, "out.json")
         source.write_text(json.dumps(request))
         arguments = ["original_worker.py", kind, str(path), str(source), str(out)]
-        _worker(python, arguments + ([head] if head else []), kind, threads)
+        _worker(python, arguments + ([head] if head else []), kind)
         results = json.loads(out.read_text())
     for result in results:
         for key in ("forces", "stress"):
@@ -89,7 +87,7 @@ def extract(path, kind: str, python, head: str | None = None) -> tuple[dict, dic
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.npz")
         arguments = ["original_extract.py", kind, str(path), str(out)]
-        _worker(python, arguments + ([head] if head else []), kind, 1)
+        _worker(python, arguments + ([head] if head else []), kind)
         return read_handover(out)
 
 
@@ -101,13 +99,19 @@ def read_handover(path) -> tuple[dict, dict[str, np.ndarray]]:
     return description, arrays
 
 
-def _worker(python, arguments: list[str], kind: str, threads: int) -> None:
+def worker_environment(threads: int = 1, ours: bool = False) -> dict[str, str]:
+    """Of a process of another Python; our packages must not reach it unless it runs `ours`."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), CUDA_VISIBLE_DEVICES="")
-    environment.pop("PYTHONPATH", None)  # our packages must not reach the other Python
+    if not ours:
+        environment.pop("PYTHONPATH", None)
     # e3nn 0.4.4 reads its own constants in a way that torch >= 2.6 refuses by default
     environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
+    return environment
+
+
+def _worker(python, arguments: list[str], kind: str) -> None:
     script = Path(__file__).with_name(arguments[0])
-    _call([str(python), str(script), *arguments[1:]], kind, environment)
+    _call([str(python), str(script), *arguments[1:]], kind, worker_environment())
 
 
 def _call(command: list[str], kind: str, environment: dict | None = None) -> None:
