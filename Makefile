@@ -8,7 +8,7 @@ PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 # one worker per core; each runs torch on one thread (tests/conftest.py)
 JOBS   ?= auto
 
-.PHONY: demo test test-import lint format readme clean
+.PHONY: demo test test-import bench-import lint format readme clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m tpcalc bench demo
@@ -24,6 +24,11 @@ test-import: $(VENV)/.dev
 	E=$${XDG_CACHE_HOME:-$$HOME/.cache}/tpcalc/envs; OMP_NUM_THREADS=1 \
 	TPCALC_PYTHON_MACE=$$E/mace/bin/python TPCALC_PYTHON_SEVENNET=$$E/sevennet/bin/python TPCALC_PYTHON_NEQUIP=$$E/nequip/bin/python \
 	$(BIN)/python -m pytest -m imports
+
+# speed of imported models against the originals: one table, about 15 minutes once all is compiled
+bench-import: $(VENV)/.dev
+	for kind in mace sevennet nequip symmetrix; do $(BIN)/tpcalc import --make-env $$kind || exit 1; done
+	$(BIN)/python -m tests.importers.bench_originals --out originals.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

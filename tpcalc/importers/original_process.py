@@ -36,7 +36,7 @@ class OriginalProcess:
                  threads: int = 1, retain: bool = True, head: str | None = None,
                  form: str | None = None):  # fmt: skip
         self.kind = kind
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
             [str(python), str(_SERVER), kind, str(path)], text=True, stderr=self._log,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,

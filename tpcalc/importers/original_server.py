@@ -38,6 +38,8 @@ def serve(calculator, kind, path, source, answer):
 
         torch.set_num_threads(request["threads"])
     atoms = Atoms(**request["structure"])
+    if kind == "symmetrix":  # inverts the cell, also of molecules
+        atoms.cell = atoms.cell.complete()
     atoms.calc = calculator(kind, path, request["head"], request["dtype"], request["form"])
     for line in source:
         atoms.positions = np.array(json.loads(line))
