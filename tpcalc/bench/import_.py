@@ -49,8 +49,6 @@ def bench_imported(original, package: str, python, atoms: Atoms, ours: TPCalcula
         (wall), times_faster_cpu, and what ran}.
     """
     dtype = str(ours.potential.dtype).removeprefix("torch.")
-    if package == "sevennet" and dtype != "float32":
-        raise InputError(f"dtype {dtype}: sevennet computes in float32 alone")
     check_counts(repeats=repeats, threads=threads)
     atoms, rng = atoms.copy(), np.random.default_rng(0)
     atoms.calc = ours
