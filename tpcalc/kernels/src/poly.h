@@ -273,20 +273,22 @@ template <class T> class PolyBlock : PolyRows<T, poly_lanes<T>> {
   Buffer<T> m_, gm_, tx_, dm_, gdm_;
 };
 
-// Tables whose outputs all are compiled trees: values and first derivatives
+// Tables whose outputs all are compiled trees
 template <class T> class TreeBlock : PolyRows<T, lanes<T>> {
   using Base = PolyRows<T, lanes<T>>;
-  using Base::a_, Base::ga_, Base::x_, Base::gx_, Base::g_, Base::t_, Base::p_;
+  using Base::a_, Base::ta_, Base::ga_, Base::x_, Base::gx_, Base::g_, Base::t_, Base::p_;
   using Base::each_node, Base::read, Base::write, Base::vectors;
 
  public:
   TreeBlock(const PolyTable& table, const Poly& poly, const PolyPart& part)
-      : Base(table, poly, part), code_(poly.gcoef ? tree_code<T, true>() : tree_code<T, false>()) {}
+      : Base(table, poly, part), tx_(vectors(poly.tx ? t_.d_in : 0)),
+        code_(poly.gcoef ? tree_code<T, true>() : tree_code<T, false>()) {}
 
   void run(int order) {
     each_node([&](int64_t i, int64_t c, int n) {
       if (order == 0) forward(i, c, n);
-      else backward(i, c, n);
+      if (order == 1) backward(i, c, n);
+      if (order == 2) double_backward(i, c, n);
     });
   }
 
@@ -306,14 +308,27 @@ template <class T> class TreeBlock : PolyRows<T, lanes<T>> {
                                  gx_, p_.gcoef ? ga_ + first : nullptr);
     }
   }
+  void double_backward(int64_t i, int64_t c, int n) {
+    read(p_.tx, tx_, t_.d_in, i, c, n);
+    read(p_.g, g_, t_.d_out, i, c, n);
+    std::fill_n(gx_, vectors(t_.d_in), T(0));
+    for (int o = 0; o < t_.d_out; o++) {
+      const int first = t_.tree_first[o] * L;
+      T* g = g_.data() + o * L;
+      store<T>(g, code_[t_.tree[o]].second(a_ + first, ta_ + first, x_, tx_.data(), load<T>(g), gx_,
+                                           ga_ + first));
+    }
+    write(p_.out, g_, t_.d_out, i, c, n);
+  }
 
+  Buffer<T> tx_;
   const TreeCode<T>* code_;
 };
 
 // order 0: values, 1: first, 2: second derivatives
 template <class T>
 void poly(const PolyTable& table, const Poly& poly, int order, const PolyPart& part) {
-  if (table.tree && order < 2)
+  if (table.tree)
     TreeBlock<T>(table, poly, part).run(order);
   else
     PolyBlock<T>(table, poly, part).run(order);

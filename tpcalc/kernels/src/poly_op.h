@@ -102,8 +102,7 @@ struct PolyInputs {
   // nothing is written by two of them
   void run(const Poly& p, int order_of_derivative) const {
     const PolyKernels& k = poly_kernels();
-    const bool by_tree = table.tree && order_of_derivative < 2;
-    const int64_t lanes = (by_tree ? 1 : 2) * k.vector_bytes / x.element_size();
+    const int64_t lanes = (table.tree ? 1 : 2) * k.vector_bytes / x.element_size();
     const int64_t blocks = (p.channels + lanes - 1) / lanes;
     const int64_t parts = std::min<int64_t>(at::get_num_threads(), p.gcoef ? blocks : p.nodes);
     const auto kernel = k.poly[x.scalar_type() == at::kDouble];

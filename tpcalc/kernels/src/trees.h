@@ -1,5 +1,5 @@
 // The polynomials of trees.inc as straight-line code, vectors over channels: values, and
-// gradients with respect to features (and coefficients) in one nested sum.
+// gradients with respect to features (and coefficients) in one nested sum, and their derivatives.
 #pragma once
 #include "simd.h"
 
@@ -10,6 +10,8 @@ namespace TPCALC_ISA {
 template <class T> struct TreeCode {
   Vec<T> (*forward)(const T* a, const T* x);
   void (*backward)(const T* a, const T* x, Vec<T> g, T* gx, T* ga);  // ga may be null
+  // for tangents ta, tx of gradients ga, gx: adds to gx and ga, returns that of g
+  Vec<T> (*second)(const T* a, const T* ta, const T* x, const T* tx, Vec<T> g, T* gx, T* ga);
 };
 
 #define TPCALC_X(i) load<T>(x + (i) * lanes<T>)
@@ -59,10 +61,58 @@ template <class T> struct TreeCode {
   };
 #include "trees.inc"
 #undef TPCALC_GA
+
+// The gradients once more with dual numbers: a d before a name is the change along (ta, tx)
+#define TPCALC_TX(i) load<T>(tx + (i) * lanes<T>)
+#define TREE(number, d, terms, words)                                                   \
+  template <class T> struct TreeSecond##number {                                        \
+    static __attribute__((noinline)) Vec<T> run(const T* a, const T* ta, const T* x,    \
+                                                const T* tx, Vec<T> g, T* gx, T* ga) {  \
+      constexpr int L = lanes<T>, D = d;                                                \
+      Vec<T> ds[D], dout{};                                                             \
+      TPCALC_UNROLL for (int q = 0; q < D; q++) ds[q] = load<T>(gx + q * L);
+#define TPCALC_GA(v) { store<T>(ga, load<T>(ga) + (v)); ga += L; }
+#define I0(i) { const Vec<T> vi = g * TPCALC_X(i), dvi = g * TPCALC_TX(i); Vec<T> t{}, dt{};
+#define I1(i)                                                   \
+  {                                                             \
+    const Vec<T> vi = g * TPCALC_X(i), dvi = g * TPCALC_TX(i);  \
+    Vec<T> t = load<T>(a), dt = load<T>(ta);                    \
+    a += L, ta += L;                                            \
+    TPCALC_GA(dvi)
+#define TPCALC_VJ(j)                     \
+  const Vec<T> vj = vi * TPCALC_X(j), dvj = dvi * TPCALC_X(j) + vi * TPCALC_TX(j);
+#define J0(j) { TPCALC_VJ(j) Vec<T> u{}, du{};
+#define J2(j)                                 \
+  {                                           \
+    TPCALC_VJ(j)                              \
+    Vec<T> u = load<T>(a), du = load<T>(ta);  \
+    a += L, ta += L;                          \
+    TPCALC_GA(dvj)
+#define X(l)                                                                            \
+  {                                                                                     \
+    const Vec<T> c = load<T>(a), dc = load<T>(ta), xl = TPCALC_X(l), dxl = TPCALC_TX(l); \
+    u += c * xl, du += dc * xl, du += c * dxl;                                          \
+    ds[l] += dvj * c, ds[l] += vj * dc;                                                 \
+    a += L, ta += L;                                                                    \
+    TPCALC_GA(dvj * xl + vj * dxl)                                                      \
+  }
+#define JE(j)                                                              \
+  t += u * TPCALC_X(j), dt += du * TPCALC_X(j), dt += u * TPCALC_TX(j);    \
+  ds[j] += dvi * u, ds[j] += vi * du; }
+#define IE(i) dout += dt * TPCALC_X(i), dout += t * TPCALC_TX(i), ds[i] += g * dt; }
+#define TREE_END(number)                                                  \
+  TPCALC_UNROLL for (int q = 0; q < D; q++) store<T>(gx + q * L, ds[q]);  \
+  return dout;                                                            \
+  }                                                                       \
+  };
+#include "trees.inc"
+#undef TPCALC_GA
+#undef TPCALC_VJ
+#undef TPCALC_TX
 #undef TPCALC_X
 
 #define TREE(number, d, terms, words) \
-  {TreeForward##number<T>::run, TreeBackward##number<T, COEF>::run},
+  {TreeForward##number<T>::run, TreeBackward##number<T, COEF>::run, TreeSecond##number<T>::run},
 template <class T, bool COEF> const TreeCode<T>* tree_code() {
   static const TreeCode<T> code[] = {
 #include "trees.inc"
