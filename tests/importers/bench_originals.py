@@ -122,7 +122,7 @@ def measure(folder, row, repeats):
     run = subprocess.run([sys.executable, "-m", "tpcalc", *command, "--json"], text=True,
                          stdout=subprocess.PIPE)  # fmt: skip
     if run.returncode:
-        raise SystemExit(f"tpcalc {' '.join(command)} failed")
+        raise subprocess.CalledProcessError(run.returncode, ["tpcalc", *command])
     result = json.loads(run.stdout)
     their, our = result["rows"]
     faster = result["times_faster"]
@@ -163,15 +163,20 @@ def main():
     folder = environments().with_name("originals")
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [r for r in rows() if not args.only or set(args.only) & set(r[:3])]
-    table = []
+    table, failed = [], []
     with progress(len(chosen), "originals", "row") as bar:
         for row in chosen:
-            table.append(measure(folder, row, args.repeats))
-            print(table[-1]["command"], file=sys.stderr)
+            bar.update()
+            try:
+                table.append(measure(folder, row, args.repeats))
+            except subprocess.CalledProcessError as error:  # the other rows are measured
+                failed.append(" ".join(map(str, error.cmd)))
+                continue
             if args.out:
                 Path(args.out).write_text(markdown(table))
-            bar.update()
     print(format_table(table, COLUMNS))
+    if failed:
+        raise SystemExit("failed:\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":
