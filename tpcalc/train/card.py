@@ -144,6 +144,7 @@ def card_text(potential: Any, folder: Path, size: int) -> str:
         "## How it was made",
         f"```sh\n{command(folder, training['config'])}\n```",
         _budget(training),
+        *_start(training),
         "| file | sha256 |\n|---|---|\n" + "\n".join(checksums),
         "## Data and licence",
         f"Weights: {manifest.get('licence', 'not stated')}. "
@@ -175,6 +176,22 @@ def _budget(training: dict) -> str:
         f"trained with `{training['variant']}`; the weights are those of epoch "
         f"{training['best_epoch']}, the best of {training['valid_frames']} validation frames."
     )
+
+
+def _start(training: dict) -> list[str]:
+    """Where the weights came from, if they were not random."""
+    if "started_from" not in training:
+        return []
+    start = training["started_from"]
+    text = f"Started from `{start['file']}` (sha256 `{start['sha256'][:16]}...`)"
+    if "train" in start:
+        cpu = start["cpu_minutes"]
+        time = "" if cpu is None else f", {cpu:.1f} min of CPU time"
+        text += (
+            f", which was trained on {start['train_frames']} frames of `{start['train']}`: "
+            f"{start['epochs']} epochs, {start['steps']} steps{time}"
+        )
+    return [text + "."]
 
 
 def _limits(potential: Any) -> str:

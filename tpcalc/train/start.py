@@ -66,13 +66,15 @@ def potential_from(
 
 
 def provenance(path: Path) -> dict:
-    """What the manifest of the result says about its start."""
+    """What the manifest of the result says about its start: the file, how it was made."""
     manifest = read_manifest(path)
     told = {"file": path.name, "sha256": file_sha256(path)}
     if "imported" in manifest:
-        told["imported"] = {
-            key: value for key, value in manifest["imported"].items() if isinstance(value, str)
-        }
+        told["imported"] = {k: v for k, v in manifest["imported"].items() if isinstance(v, str)}
+    if "training" in manifest:
+        training = manifest["training"]
+        told |= {key: training[key] for key in ("epochs", "steps", "train_frames", "cpu_minutes")}
+        told["train"] = training["config"]["data"]["train"]
     return told
 
 
