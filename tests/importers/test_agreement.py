@@ -18,8 +18,8 @@ MODELS = [
     ("sevennet", "0"), ("sevennet", "l3i5"),
     ("nequip", "tiny_plain"), ("nequip", "trained"), ("nequip", "trained_float32"),
 ]  # fmt: skip
-# our float32 error over the original's own. All round in other places; NequIP keeps distances and
-# radial basis in float64, where ours are float32
+# our float32 error over the original's own, as found: all round in other places, and NequIP keeps
+# distances and radial basis in float64
 FACTORS = {"mace": 1.5, "sevennet": 2.0, "nequip": 6.0}
 pytestmark = pytest.mark.imports
 
