@@ -145,13 +145,13 @@ def _within(graph: Graph, cutoff: float) -> Graph:
             f"atoms {i} and {j} are {squared[edge] ** 0.5:.2g} Å apart (limit {MIN_DISTANCE} Å, "
             "periodic images included); remove one of them or enlarge the cell"
         )
-    keep = squared < cutoff**2
-    if keep.all():
+    keep = np.flatnonzero(squared < cutoff**2)  # numbers are taken twice as fast as by a mask
+    if len(keep) == len(squared):
         return graph
     return Graph(
-        graph.edge_index[:, keep],
-        graph.edge_vectors[keep],
-        graph.unit_shifts[keep],
+        graph.edge_index.take(keep, axis=1),
+        graph.edge_vectors.take(keep, axis=0),
+        graph.unit_shifts.take(keep, axis=0),
         graph.num_nodes,
     )
 
