@@ -45,7 +45,7 @@ def units() -> list[Unit]:
     """All compiler calls; other libraries (the LAMMPS plugin) link the same objects."""
     torch_home = Path(torch.__file__).parent
     binding = (
-        *COMMON, "-O2", "-w", f"-I{torch_home / 'include'}",
+        *COMMON, "-O2", "-w", *_openmp(), f"-I{torch_home / 'include'}",
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
     )  # fmt: skip
     sets = VECTOR_FLAGS if platform.machine() in ("x86_64", "AMD64") else ("baseline",)
@@ -63,7 +63,12 @@ def units() -> list[Unit]:
 
 def link_flags() -> list[str]:
     lib = Path(torch.__file__).parent / "lib"
-    return ["-shared", f"-L{lib}", f"-Wl,-rpath,{lib}", "-ltorch_cpu", "-lc10"]
+    return ["-shared", *_openmp(), f"-L{lib}", f"-Wl,-rpath,{lib}", "-ltorch_cpu", "-lc10"]
+
+
+def _openmp() -> tuple[str, ...]:
+    """What makes `at::parallel_for` run threads: without the flag its header is a plain loop."""
+    return ("-fopenmp",) if torch.backends.openmp.is_available() else ()
 
 
 def compiler() -> str:
