@@ -81,3 +81,18 @@ def crystal(seed=2, noise=0.05) -> Atoms:
     )  # fmt: skip
     atoms.positions += rng.normal(scale=noise, size=(6, 3))
     return atoms
+
+
+def agree_to_second_order(out, want, leaves) -> None:
+    """Float64 values, gradients (fused, and by ops that can be derived further), second ones."""
+    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
+    for again in (False, True):
+        grads, wanted = (
+            torch.autograd.grad(o.sin().sum(), leaves, retain_graph=True, create_graph=again)
+            for o in (out, want)
+        )
+        for a, b in zip(grads, wanted):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    second = [torch.autograd.grad(sum(g.cos().sum() for g in f), leaves) for f in (grads, wanted)]
+    for a, b in zip(*second):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)

@@ -82,3 +82,27 @@ def make_calculator(args: argparse.Namespace):
 def calculator_options(args: argparse.Namespace) -> dict:
     """dtype, device, skin, mode and radial, as `TPCalculator` takes them."""
     return {name: getattr(args, name) for name in ("device", "dtype", "skin", "mode", "radial")}
+
+
+def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
+    """--retain (the default) or --plain, of benchmarks that grant it to both sides."""
+    memory = parser.add_mutually_exclusive_group()
+    memory.add_argument(
+        "--retain", action="store_true", default=True,
+        help="keep freed memory in the process, for all that is compared (the default)",
+    )  # fmt: skip
+    memory.add_argument(
+        "--plain", dest="retain", action="store_false", help="the system's allocator as it is"
+    )
+
+
+def retain_if_asked(args: argparse.Namespace) -> None:
+    """What `add_memory_arguments` promises, in this process.
+
+    Raises:
+        InputError: memory cannot be kept on this system.
+    """
+    from tpcalc.kernels.allocator import retain_freed_memory
+
+    if args.retain and not retain_freed_memory():
+        raise InputError("keeping freed memory needs glibc; say --plain")

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.small import random_potential
+from tests.small import agree_to_second_order, random_potential
 from tpcalc.export import scripted
 from tpcalc.kernels.ops import load_ops
 from tpcalc.nn.radial import RadialMLP
@@ -42,17 +42,7 @@ def test_equals_network_and_convolution_with_derivatives(variant, block, hidden)
     leaves = [x.requires_grad_(True) for x in leaves]
     out = blocked(conv, radial, leaves, senders, receivers, block)
     want = conv(leaves[0], leaves[1], radial(leaves[2]), senders, receivers, 6)
-    torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
-    for again in (False, True):  # in blocks, and by ops that can be derived further
-        grads, wanted = (
-            torch.autograd.grad(o.sin().sum(), leaves, retain_graph=True, create_graph=again)
-            for o in (out, want)
-        )
-        for a, b in zip(grads, wanted):
-            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
-    second = [torch.autograd.grad(sum(g.cos().sum() for g in f), leaves) for f in (grads, wanted)]
-    for a, b in zip(*second):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    agree_to_second_order(out, want, leaves)
 
 
 @pytest.mark.parametrize("order", ["shuffled", "falling"])

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 
-def remembered(module: torch.nn.Module, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """`make()`, a function of the weights of `module` alone, or its result for these very weights.
+class IsolatedAtoms(torch.nn.Module):
+    """A network whose `_isolated()` is a function of its weights alone.
 
-    Nothing is remembered while weights take gradients. A weight that was replaced or written to
-    counts as another one (writing through `.data` hides from torch and from this).
+    In eager mode the result is kept for these very weights. Nothing is remembered while weights
+    take gradients. A weight that was replaced or written to counts as another one (writing
+    through `.data` hides from torch and from this). TorchScript folds it when it freezes.
     """
-    weights = list(module.parameters())
-    if any(w.requires_grad for w in weights):
-        return make()
-    key = [(w.data_ptr(), w.dtype, w._version) for w in weights]
-    if module.__dict__.get("_remembered_key") != key:
-        module.__dict__["_remembered_value"] = make()
-        module.__dict__["_remembered_key"] = key
-    return module.__dict__["_remembered_value"]
+
+    def isolated(self) -> torch.Tensor:
+        """`_isolated`, in eager mode made once while the weights stay."""
+        return self._isolated() if torch.jit.is_scripting() else self._remembered()
+
+    @torch.jit.unused
+    def _remembered(self) -> torch.Tensor:
+        weights = list(self.parameters())
+        if any(w.requires_grad for w in weights):
+            return self._isolated()
+        key = [(w.data_ptr(), w.dtype, w._version) for w in weights]
+        if self.__dict__.get("_remembered_key") != key:
+            self.__dict__["_remembered_value"] = self._isolated()
+            self.__dict__["_remembered_key"] = key
+        return self.__dict__["_remembered_value"]

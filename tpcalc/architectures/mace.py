@@ -7,7 +7,7 @@ from e3nn.o3 import Irrep, Irreps
 
 from tpcalc import tensor_products as products
 from tpcalc.architectures.edge_bases import share_edge_bases
-from tpcalc.architectures.isolated import remembered
+from tpcalc.architectures.isolated import IsolatedAtoms
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.kept_species import keep_rows
@@ -96,7 +96,7 @@ class MaceLayer(torch.nn.Module):
         return torch.zeros(x.shape[0], self.out_dim, dtype=x.dtype, device=x.device)
 
 
-class Mace(torch.nn.Module):
+class Mace(IsolatedAtoms):
     """Node energies from species and edges; in scaled units (see `Potential`).
 
     Args:
@@ -226,14 +226,6 @@ class Mace(torch.nn.Module):
         if self.cutoff_at_basis:
             return edge_feats * envelope, one
         return edge_feats, envelope
-
-    @torch.jit.unused
-    def _remembered(self) -> torch.Tensor:
-        return remembered(self, self._isolated)
-
-    def isolated(self) -> torch.Tensor:
-        """`_isolated`, in eager mode made once while the weights stay."""
-        return self._isolated() if torch.jit.is_scripting() else self._remembered()
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 
 from tpcalc.architectures.edge_bases import share_edge_bases
-from tpcalc.architectures.isolated import remembered
+from tpcalc.architectures.isolated import IsolatedAtoms
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.kept_species import keep_rows
@@ -110,7 +110,7 @@ class InteractionLayer(torch.nn.Module):
         return self.gate(self.scale_features(self.padded(self.self_connection.each_species(x))))
 
 
-class NequIP(torch.nn.Module):
+class NequIP(IsolatedAtoms):
     """Node energies from species and edges; in scaled units (see `Potential`).
 
     Args:
@@ -238,14 +238,6 @@ class NequIP(torch.nn.Module):
         for layer in self.layers:
             x = layer.isolated(x)
         return self.readout(x)
-
-    @torch.jit.unused
-    def _remembered(self) -> torch.Tensor:
-        return remembered(self, self._isolated)
-
-    def isolated(self) -> torch.Tensor:
-        """`_isolated`, in eager mode made once while the weights stay."""
-        return self._isolated() if torch.jit.is_scripting() else self._remembered()
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip

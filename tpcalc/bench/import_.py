@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from tpcalc.arguments import add_memory_arguments, retain_if_asked
 from tpcalc.bench.turns import Clock, check_counts
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
@@ -17,7 +18,6 @@ from tpcalc.errors import InputError, check_name
 from tpcalc.importers import foreign
 from tpcalc.importers.original_process import OriginalProcess
 from tpcalc.importers.original_server import peak_memory
-from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.progress import progress
 from tpcalc.storage import read_manifest
 
@@ -122,19 +122,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--threads", type=int, default=1, help="of both (default 1)")
     add("--repeats", type=int, default=8, help="timed calls of each (default 8)")
-    memory = parser.add_mutually_exclusive_group()
-    memory.add_argument("--retain", action="store_true", default=True,
-        help="keep freed memory in both processes (the default)")  # fmt: skip
-    memory.add_argument("--plain", dest="retain", action="store_false",
-        help="the system's allocator as it is, in both")  # fmt: skip
+    add_memory_arguments(parser)
     add("--trust", action="store_true", help="run the original: executes code from its file")
 
 
 def run(args: argparse.Namespace) -> dict:
     """Print both rows and the differences."""
     original, python, form = _original(args)
-    if args.retain and not retain_freed_memory():
-        raise InputError("keeping freed memory needs glibc; say --plain")
+    retain_if_asked(args)
     ours = TPCalculator(
         args.model, args.variant, dtype=args.dtype, mode=args.mode, radial=args.radial
     )

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import torch
 
-from tpcalc.arguments import whole_numbers
+from tpcalc.arguments import add_memory_arguments, retain_if_asked, whole_numbers
 from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError
 from tpcalc.export import scripted
-from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.potential import (
     Potential,
@@ -53,17 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of energy and forces; training is eager (default torchscript)")  # fmt: skip
     add("--threads", type=int, default=1, help="default 1")
     add("--repeat", type=int, default=11, help="timed calls each (default 11)")
-    memory = parser.add_mutually_exclusive_group()
-    memory.add_argument("--retain", action="store_true", default=True,
-        help="keep freed memory in the process, for all variants (the default)")  # fmt: skip
-    memory.add_argument("--plain", dest="retain", action="store_false",
-        help="the system's allocator as it is")  # fmt: skip
+    add_memory_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict:
     """Measure every size; prints a table each unless --json."""
-    if args.retain and not retain_freed_memory():
-        raise InputError("keeping freed memory needs glibc; say --plain")
+    retain_if_asked(args)
     default = "cg/e3nn,cg/fused" if args.training else f"cg/e3nn,cg/fused,cg/fused{SPLINE}"
     variants = (args.variants or default).split(",")
     edges, nodes = whole_numbers("--edges", args.edges), whole_numbers("--nodes", args.nodes)
