@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.small import random_potential
+from tests.small import MACE_DENSITY, random_mace, random_potential
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tpcalc.nn.radial_spline import spline_radials
@@ -57,16 +57,22 @@ def largest_allocation(potential) -> int:
     return max(e.nbytes() for e in events if e.name() == "[memory]") // 8
 
 
-def network():
+def network(function="cg"):
     """Edges x paths x channels exceed all that nodes or edges need; hidden layers are narrow."""
-    potential = random_potential("cg", hidden_irreps="8x0e+8x1o+8x2e", radial_hidden=[8])
+    if function == "mace":
+        potential = random_mace(hidden_irreps="16x0e+16x1o", **MACE_DENSITY)
+    else:
+        n = 16 if function == "shared" else 8  # which has few weights
+        hidden = f"{n}x0e+{n}x1o+{n}x2e"
+        potential = random_potential(function, hidden_irreps=hidden, radial_hidden=[8])
     return potential, EDGES * min(layer.conv.weight_numel for layer in potential.model.layers)
 
 
+@pytest.mark.parametrize("function", ["cg", "shared", "gaunt", "mace"])
 @pytest.mark.parametrize("radial", ["spline", "network"])
-def test_fused_makes_none(radial):
-    potential, weights = network()
-    potential.swap("cg/fused")
+def test_fused_makes_none(radial, function):
+    potential, weights = network(function)
+    potential.swap(f"{potential.config['function']}/fused")
     if radial == "spline":
         potential = spline_radials(potential)
     for layer in potential.model.layers:

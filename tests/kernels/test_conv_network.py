@@ -20,10 +20,11 @@ def _ops():
 
 
 def case(variant="cg/fused", hidden=(7, 6), nodes=6, edges=40, dtype=F64):
-    """Convolution, its constant network, and (feats, basis, edge features, senders, receivers)."""
+    """Convolution, its constant network, (features, basis, edge features, envelope), edges."""
     conv = convolution(variant, "5x0e+5x1o+5x2e", "0e+1o+2e").to(dtype)
     radial = RadialMLP(4, list(hidden), conv.weight_numel).to(dtype).requires_grad_(False)
-    leaves = [torch.randn(*s, dtype=dtype) for s in ((nodes, 45), (edges, 9), (edges, 4))]
+    shapes = ((nodes, 45), (edges, 9), (edges, 4), (edges, 1))
+    leaves = [0.3 * torch.randn(*s, dtype=dtype) for s in shapes]
     receivers = torch.randint(max(nodes - 1, 1), (edges,)).sort().values  # the last has none
     return conv, radial, leaves, torch.randint(max(nodes, 1), (edges,)), receivers
 
@@ -31,27 +32,35 @@ def case(variant="cg/fused", hidden=(7, 6), nodes=6, edges=40, dtype=F64):
 def blocked(conv, radial, leaves, senders, receivers, block, n=6):
     conv = copy.copy(conv)
     conv.edges_of_block = block
-    return conv.from_network(*leaves, radial.flat(), radial.widths, senders, receivers, n)
+    network = (radial.weights(), radial.silu_norm)
+    return conv.from_network(*leaves, *network, senders, receivers, n)
 
 
-@pytest.mark.parametrize("variant", ["cg/fused", "shared/fused"])
+def plain(conv, radial, leaves, senders, receivers, n=6):
+    """The same by the network and the convolution."""
+    h, basis, feats, envelope = leaves
+    return conv(h, basis, radial(feats, envelope), senders, receivers, n)
+
+
+@pytest.mark.parametrize("variant", ["cg/fused", "shared/fused", "gaunt/fused", "gaunt:3/fused"])
 @pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("hidden", [(), (7,), (7, 6)])
-def test_equals_network_and_convolution_with_derivatives(variant, block, hidden):
-    conv, radial, leaves, senders, receivers = case(variant, hidden)
-    leaves = [x.requires_grad_(True) for x in leaves]
-    out = blocked(conv, radial, leaves, senders, receivers, block)
-    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders, receivers, 6)
-    agree_to_second_order(out, want, leaves)
+@pytest.mark.parametrize("envelope", [True, False])
+def test_equals_network_and_convolution_with_derivatives(variant, block, hidden, envelope):
+    conv, radial, leaves, *edges = case(variant, hidden)
+    wanted = [x.requires_grad_(True) for x in leaves[: 4 if envelope else 3]]
+    leaves = wanted if envelope else [*wanted, None]
+    out = blocked(conv, radial, leaves, *edges, block)
+    agree_to_second_order(out, plain(conv, radial, leaves, *edges), wanted)
 
 
 @pytest.mark.parametrize("order", ["shuffled", "falling"])
 def test_edges_in_any_order(order):
     conv, radial, leaves, senders, receivers = case()
     new = torch.randperm(40) if order == "shuffled" else torch.arange(39, -1, -1)
-    leaves = [leaves[0], leaves[1][new], leaves[2][new]]
+    leaves = [leaves[0], *(x[new] for x in leaves[1:])]
     out = blocked(conv, radial, leaves, senders[new], receivers[new], 7)
-    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders[new], receivers[new], 6)
+    want = plain(conv, radial, leaves, senders[new], receivers[new])
     torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
 
 
@@ -60,7 +69,7 @@ def test_no_edges_and_one_node(nodes, edges):
     conv, radial, leaves, senders, receivers = case(nodes=nodes, edges=edges)
     leaves = [x.requires_grad_(True) for x in leaves]
     out = blocked(conv, radial, leaves, senders, receivers, 3, nodes)
-    want = conv(leaves[0], leaves[1], radial(leaves[2]), senders, receivers, nodes)
+    want = plain(conv, radial, leaves, senders, receivers, nodes)
     torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
     for a, b in zip(*(torch.autograd.grad(o.sum(), leaves) for o in (out, want))):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -128,13 +137,16 @@ def test_training_keeps_the_weights():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"feats": torch.randn(3, 5)}, "do not fit a network of widths"),
+        ({"feats": torch.randn(3, 5)}, "matrix of 4 columns"),
         ({"feats": torch.randn(2, 4)}, "3 senders, 3 receivers, 3 rows of edge basis, 2 rows"),
-        ({"flat": torch.randn(7)}, "has 8 numbers"),
-        ({"flat": torch.randn(8, dtype=F64)}, "in the dtype of the features"),
-        ({"flat": torch.randn(8, requires_grad=True)}, "the network is constant"),
-        ({"widths": [4, -2]}, "must be positive"),
-        ({"widths": [4]}, "do not fit a network"),
+        ({"layers": []}, "no matrices"),
+        ({"layers": [torch.randn(4, 3), torch.randn(2, 2)]}, "a matrix of 3 rows"),
+        ({"layers": [torch.randn(4, 2, dtype=F64)]}, "in the dtype of x"),
+        ({"layers": [torch.randn(4, 2, requires_grad=True)]}, "the network is constant"),
+        ({"envelope": torch.ones(2, 1)}, r"factors \[2, 1\]"),
+        ({"envelope": torch.ones(3)}, "matrix of 1 columns"),
+        ({"factors": torch.zeros(1, 1, 2, dtype=torch.long)}, "blocks of at least one channel"),
+        ({"factors": torch.full((1, 1, 3), 1)}, "factor 1; the network has 1 blocks of 2 channels"),
         ({"block": 0}, "blocks of 0 edges"),
         ({"senders": torch.tensor([0, 1, 2])}, "senders lie in"),
         ({"receivers": torch.tensor([0.0, 1, 1])}, "must be int64"),
@@ -146,7 +158,8 @@ def test_wrong_input_is_refused(change, sentence):
     product = convolution("cg/fused", "2x0e", "0e", "2x0e").tensor_product
     args = {
         "h": torch.randn(2, 2), "y": torch.randn(3, 1), "feats": torch.randn(3, 4),
-        "flat": torch.randn(8), "widths": [4, 2], "senders": torch.tensor([0, 1, 0]),
+        "envelope": None, "layers": [torch.randn(4, 2)], "norm": 1.0,
+        "factors": product.op_factors, "channels": 2, "senders": torch.tensor([0, 1, 0]),
         "receivers": torch.tensor([0, 1, 1]), "paths": product.op_paths,
         "couplings": product.op_couplings, "coef": product.op_coef, "block": 2,
         "num_receivers": 2, "out_dim": 2,

@@ -88,18 +88,20 @@ def test_a_matrix_for_each_species(num_species, rows):
 
 @pytest.mark.parametrize("sizes", [(8, [64], 200), (3, [5, 7], 1), (1, [], 9), (8, [64, 64], 33)])
 @pytest.mark.parametrize("rows", ROWS)
-def test_network(sizes, rows):
+@pytest.mark.parametrize("envelope", [True, False])
+def test_network(sizes, rows, envelope):
     torch.manual_seed(0)
     plain, fused = both(RadialMLP(*sizes))
-    x = torch.randn(rows, sizes[0], dtype=torch.float64)
-    agree(plain, fused, [x])
+    inputs = [torch.randn(rows, n, dtype=torch.float64) for n in (sizes[0], 1)][: 1 + envelope]
+    agree(plain, fused, inputs)
     frozen = [m.requires_grad_(False) for m in (plain, fused)]  # the fused backward
     grads = []
     for module in frozen:
-        leaf = x.clone().requires_grad_(True)
-        grads.append(torch.autograd.grad((module(leaf) ** 2).sum(), leaf)[0])
-    torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-11)
-    agree(*frozen, [x])
+        leaves = [x.clone().requires_grad_(True) for x in inputs]
+        grads.append(torch.autograd.grad((module(*leaves) ** 2).sum(), leaves))
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    agree(*frozen, inputs)
 
 
 @pytest.mark.parametrize("hidden", [0, 16])

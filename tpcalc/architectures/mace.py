@@ -8,6 +8,7 @@ from e3nn.o3 import Irrep, Irreps
 from tpcalc import tensor_products as products
 from tpcalc.architectures.edge_bases import share_edge_bases
 from tpcalc.architectures.isolated import IsolatedAtoms
+from tpcalc.architectures.neighbor_sum import NeighborSum
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.kept_species import keep_rows
@@ -23,17 +24,19 @@ from tpcalc.tensor_products.symmetric.base import ManyBody
 
 
 class Density(ScaledLinear):
-    """What a neighbour adds to the density of an atom: [E, num_basis], [E, 1] -> [E, 1]."""
+    """What a neighbour adds to the density of an atom: [E, num_basis], [E, 1] or None -> [E, 1]."""
 
     def __init__(self, num_basis: int):
         super().__init__(num_basis, 1, silu=False)
 
-    def forward(self, edge_feats: torch.Tensor, envelope: torch.Tensor) -> torch.Tensor:
-        d = torch.matmul(edge_feats, self.weight * self.scale)
-        return torch.tanh(d.square()) * envelope
+    def forward(
+        self, edge_feats: torch.Tensor, envelope: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        density = torch.tanh(torch.matmul(edge_feats, self.weight * self.scale).square())
+        return density if envelope is None else density * envelope
 
 
-class MaceLayer(torch.nn.Module):
+class MaceLayer(NeighborSum):
     """Convolution, linear map, symmetric product, linear map; plus the self-connection.
 
     `residual`: the self-connection takes the layer's input to its output; otherwise it stands
@@ -46,11 +49,9 @@ class MaceLayer(torch.nn.Module):
     def __init__(self, conv: Convolution, product: ManyBody, num_species: int, radial: RadialMLP,
                  num_basis: int, avg_num_neighbors: float, residual: bool, density: bool,
                  exchange: bool):  # fmt: skip
-        super().__init__()
+        super().__init__(conv, radial)
         irreps_in, target, out = conv.irreps_node, product.irreps_in, product.irreps_out
         self.linear_up = Linear(irreps_in, irreps_in)
-        self.conv = conv
-        self.radial = radial
         self.linear_down = Linear(conv.irreps_out, target)
         kept = Irreps([(mul, ir) for mul, ir in out if ir in irreps_in])
         ends = (irreps_in, kept) if residual else (target, target)
@@ -68,15 +69,16 @@ class MaceLayer(torch.nn.Module):
         return torch.nn.functional.pad(sc, [0, self.out_dim - self.kept_dim])
 
     def forward(self, x: torch.Tensor, species: torch.Tensor, one_hot: torch.Tensor,
-                basis: torch.Tensor, edge_feats: torch.Tensor, envelope: torch.Tensor,
-                senders: torch.Tensor, receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip
-        """`species` and `one_hot` of local atoms; `envelope` [E or 1, 1] is for path weights."""
+                basis: torch.Tensor, edge_feats: torch.Tensor,
+                envelope: torch.Tensor | None, senders: torch.Tensor,
+                receivers: torch.Tensor) -> torch.Tensor:  # fmt: skip
+        """`species` and `one_hot` of local atoms; `envelope` [E, 1] is for path weights."""
         n = species.shape[0]
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
-        weights = self.radial(edge_feats, envelope)
-        message = self.linear_down(self.conv(up, basis, weights, senders, receivers, n))
+        message = self.messages(up, basis, edge_feats, envelope, senders, receivers, n)
+        message = self.linear_down(message)
         if self.by_density:
             density = self.density(edge_feats, envelope)
             total = torch.zeros(n, 1, dtype=x.dtype, device=x.device)
@@ -212,19 +214,19 @@ class Mace(IsolatedAtoms):
             energy = energy + readout(x[:, : self.channels])
         return energy
 
-    def edge_features(self, lengths: torch.Tensor, z_senders: torch.Tensor,
-                      z_receivers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Radial features [E, num_basis], and what multiplies path weights, [E, 1] or [1, 1]."""
-        one = torch.ones(1, 1, dtype=lengths.dtype, device=lengths.device)
+    def edge_features(
+        self, lengths: torch.Tensor, z_senders: torch.Tensor, z_receivers: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Radial features [E, num_basis], and what multiplies path weights, [E, 1] or None."""
         if self.splined:
-            return self.pair_lengths(lengths, z_senders, z_receivers), one
+            return self.pair_lengths(lengths, z_senders, z_receivers), None
         distances = lengths
         if self.transformed:
             distances = self.transform(lengths, z_senders, z_receivers)
         edge_feats = self.radial_basis(distances)
         envelope = self.cutoff(lengths).unsqueeze(1)
         if self.cutoff_at_basis:
-            return edge_feats * envelope, one
+            return edge_feats * envelope, None
         return edge_feats, envelope
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,

@@ -9,6 +9,7 @@ from e3nn.o3 import Irrep, Irreps
 
 from tpcalc.architectures.edge_bases import share_edge_bases
 from tpcalc.architectures.isolated import IsolatedAtoms
+from tpcalc.architectures.neighbor_sum import NeighborSum
 from tpcalc.errors import InputError, check_name
 from tpcalc.halo import register_halo_exchange
 from tpcalc.kept_species import keep_rows
@@ -25,10 +26,8 @@ from tpcalc.tensor_products import convolution, functions, interaction_variant, 
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 from tpcalc.tensor_products.paths import as_irreps
 
-MOST_WEIGHTS = 2**23  # numbers; more path weights than that are made again for the gradient
 
-
-class InteractionLayer(torch.nn.Module):
+class InteractionLayer(NeighborSum):
     """node product (if any), linear, exchange of ghosts, convolution, linear, plus
     self-connection, gate.
 
@@ -39,11 +38,9 @@ class InteractionLayer(torch.nn.Module):
                  avg_num_neighbors: float, exchange: bool, self_connection: str = "species",
                  normalization: str = "none",
                  interaction: torch.nn.Module | None = None):  # fmt: skip
-        super().__init__()
+        super().__init__(conv, radial)
         self.interaction = interaction or torch.nn.Identity()
         self.linear_up = Linear(conv.irreps_node, conv.irreps_node)
-        self.conv = conv
-        self.radial = radial
         self.linear_down = Linear(conv.irreps_out, gate.irreps_in)
         sc_irreps = [(mul, ir) for mul, ir in gate.irreps_in if ir in conv.irreps_node]
         if self_connection == "species":
@@ -60,7 +57,6 @@ class InteractionLayer(torch.nn.Module):
         self.gate = gate
         self.norm = 1.0 / math.sqrt(avg_num_neighbors)
         self.exchange = exchange
-        self.most_weights = MOST_WEIGHTS
 
     def padded(self, sc: torch.Tensor) -> torch.Tensor:
         """The self-connection with zeros where it has no block: [n, gate.irreps_in]."""
@@ -86,23 +82,8 @@ class InteractionLayer(torch.nn.Module):
         up = self.linear_up(x)
         if self.exchange:
             up = torch.ops.tpcalc.halo_exchange(up)  # [n_local, *] -> [n_all, *]
-        messages = self.messages(up, basis, edge_feats, senders, receivers, n_local)
+        messages = self.messages(up, basis, edge_feats, None, senders, receivers, n_local)
         return self.gate(self.scale_features(self.linear_down(messages, self.norm, sc)))
-
-    def messages(self, up: torch.Tensor, basis: torch.Tensor, edge_feats: torch.Tensor,
-                 senders: torch.Tensor, receivers: torch.Tensor,
-                 n_local: int) -> torch.Tensor:  # fmt: skip
-        """Sums over neighbours [n_local, out]. Weights of very many edges are not stored, where
-        the convolution can and the network is constant."""
-        if hasattr(self.conv, "from_network"):
-            numbers = edge_feats.shape[0] * self.conv.weight_numel
-            if self.conv.takes_network and numbers > self.most_weights and not edge_feats.is_cuda:
-                flat = self.radial.flat()
-                if not flat.requires_grad:
-                    return self.conv.from_network(
-                        up, basis, edge_feats, flat, self.radial.widths, senders, receivers, n_local
-                    )
-        return self.conv(up, basis, self.radial(edge_feats), senders, receivers, n_local)
 
     def isolated(self, x: torch.Tensor) -> torch.Tensor:
         """The layer for one atom of each species without neighbours: [num_species, *]."""

@@ -38,7 +38,7 @@ class PairLengths(torch.nn.Module):
 class SplinedRadial(torch.nn.Module):
     """In the place of a radial network: hands `PairLengths` on to the convolution."""
 
-    def forward(self, edge_feats: torch.Tensor, unused: torch.Tensor) -> torch.Tensor:
+    def forward(self, edge_feats: torch.Tensor, unused: torch.Tensor | None) -> torch.Tensor:
         return edge_feats
 
 
@@ -58,7 +58,7 @@ class SplinedDensity(torch.nn.Module):
         self.register_buffer("table", table.coef, persistent=False)
         self.register_buffer("kind_of_pair", kind_of_pair, persistent=False)
 
-    def forward(self, edge_feats: torch.Tensor, unused: torch.Tensor) -> torch.Tensor:
+    def forward(self, edge_feats: torch.Tensor, unused: torch.Tensor | None) -> torch.Tensor:
         kinds = self.kind_of_pair.index_select(0, edge_feats[:, 1].long())
         return torch.ops.tpcalc.radial_table(
             edge_feats[:, 0], kinds, self.table.to(edge_feats.dtype), self.step, 0

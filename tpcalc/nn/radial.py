@@ -50,7 +50,7 @@ class RadialMLP(torch.nn.Module):
         super().__init__()
         self.as_op = False
         sizes = [num_basis, *hidden, weight_numel]
-        self.silu_norm, self.widths = SILU_NORM, sizes
+        self.silu_norm = SILU_NORM
         self.layers = torch.nn.ModuleList(
             ScaledLinear(n, m, silu=i < len(sizes) - 2)
             for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:]))
@@ -59,37 +59,20 @@ class RadialMLP(torch.nn.Module):
     def forward(
         self, edge_feats: torch.Tensor, envelope: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`envelope` [E or 1, 1] multiplies the weights (their input, which is smaller)."""
+        """`envelope` [E, 1] multiplies the weights."""
         if self.as_op:  # noqa: SIM102
             if not edge_feats.is_cuda:
-                return self._by_op(edge_feats, envelope)
+                return torch.ops.tpcalc.mlp(edge_feats, self.weights(), self.silu_norm, envelope)
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             if n == last and envelope is not None:
-                edge_feats = edge_feats * envelope
+                edge_feats = edge_feats * envelope  # smaller than the weights
             edge_feats = layer(edge_feats)
         return edge_feats
 
-    def flat(self) -> torch.Tensor:
-        """Its matrices one after the other, with plain SiLUs in between: scales are in them."""
-        parts: list[torch.Tensor] = []
-        norm = 1.0
-        for layer in self.layers:
-            parts.append((layer.weight * (layer.scale * norm)).flatten())
-            norm = layer.norm
-        return torch.cat(parts)
-
-    def _by_op(self, edge_feats: torch.Tensor, envelope: torch.Tensor | None) -> torch.Tensor:
-        weights: list[torch.Tensor] = []
-        last = len(self.layers) - 1
-        for n, layer in enumerate(self.layers):
-            if envelope is None or n == last:
-                weights.append(layer.weight)
-            else:
-                edge_feats = layer(edge_feats)
-        if envelope is not None:
-            edge_feats = edge_feats * envelope
-        return torch.ops.tpcalc.mlp(edge_feats, weights, self.silu_norm)
+    def weights(self) -> list[torch.Tensor]:
+        """Its matrices, first to last."""
+        return [layer.weight for layer in self.layers]
 
 
 class ScaledLinear(torch.nn.Module):

@@ -7,7 +7,7 @@ import copy
 import torch
 
 from tpcalc.errors import InputError
-from tpcalc.nn.mace_splines import spline_mace
+from tpcalc.nn.mace_splines import SplinedRadial, spline_mace
 from tpcalc.nn.radial import BesselBasis
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
@@ -71,7 +71,7 @@ def _spline_nequip(potential: torch.nn.Module, tolerance: float) -> list[SplineT
 
         table = fit_splines(weights, potential.cutoff, tolerance)
         layer.conv = conv.splined(table.coef, table.step).to(potential.dtype)
-        layer.radial = torch.nn.Identity()
+        layer.radial = SplinedRadial()
         tables.append(table)
     model.radial_basis = LengthFeatures()
     return tables

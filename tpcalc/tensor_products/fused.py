@@ -11,7 +11,7 @@ from tpcalc.errors import InputError
 from tpcalc.kernels.ops import load_cuda_ops, load_ops, ops_available
 from tpcalc.tensor_products.base import Convolution, TensorProduct
 
-EDGES_OF_BLOCK = 2048  # whose weights are made together
+EDGES_OF_BLOCK = 512  # a thread, whose weights are made together: in its cache
 
 
 class Coupling(NamedTuple):
@@ -65,11 +65,21 @@ def coupling_table(rows: list[Coupling]) -> tuple[torch.Tensor, torch.Tensor, to
     )
 
 
-def add_table(module: torch.nn.Module, rows: list[Coupling]) -> None:
-    """Load the op and give `module` the buffers `op_paths`, `op_couplings`, `op_coef`."""
+def add_table(
+    module: torch.nn.Module, rows: list[Coupling], factors: torch.Tensor | None = None
+) -> None:
+    """Load the op and give `module` the buffers `op_paths`, `op_couplings`, `op_coef`,
+    `op_factors`.
+
+    `factors` int64 [terms, rows, 3], for rows of one multiplicity: which blocks of the weights'
+    columns are multiplied, and summed over terms, to be the weights of a row.
+    """
     load_ops()
     for name, table in zip(("paths", "couplings", "coef"), coupling_table(rows)):
         module.register_buffer(f"op_{name}", table, persistent=False)
+    module.op_channels = rows[0].mul if rows else 0
+    none = torch.zeros(0, 0, 3, dtype=torch.long)
+    module.register_buffer("op_factors", none if factors is None else factors, persistent=False)
 
 
 class TablesOnCpu(torch.nn.Module):
@@ -77,7 +87,7 @@ class TablesOnCpu(torch.nn.Module):
 
     def _apply(self, fn, recurse: bool = True):
         super()._apply(fn, recurse)
-        for name in ("op_paths", "op_couplings", "op_coef"):
+        for name in [n for n in self._buffers if n.startswith("op_")]:
             table = self._buffers[name]
             if table.device.type == "cuda":
                 load_cuda_ops()
@@ -165,8 +175,6 @@ class FusedConvolution(Convolution):
         super().__init__(tensor_product)
         self.algorithm_class = type(tensor_product).__name__
         self.edges_of_block = EDGES_OF_BLOCK
-        # a network's output is the op's weights
-        self.takes_network: bool = type(tensor_product).op_weights is FusedProduct.op_weights
 
     def forward(
         self,
@@ -187,19 +195,21 @@ class FusedConvolution(Convolution):
         node_feats: torch.Tensor,
         edge_basis: torch.Tensor,
         edge_feats: torch.Tensor,
-        flat: torch.Tensor,
-        widths: list[int],
+        envelope: torch.Tensor | None,
+        layers: list[torch.Tensor],
+        norm: float,
         senders: torch.Tensor,
         receivers: torch.Tensor,
         num_receivers: int,
     ) -> torch.Tensor:
         """`forward` with weights from a constant network of the edge features [E, *], made block
-        by block of edges, again for the gradient: they take no memory. `flat`, `widths`: see
-        `RadialMLP`."""
+        by block of edges, again for the gradient: they take no memory. `layers`, `norm`,
+        `envelope`: see `RadialMLP`."""
+        product = self.tensor_product
         return torch.ops.tpcalc.conv_network(
-            node_feats, edge_basis, edge_feats, flat, widths, senders, receivers,
-            self.tensor_product.op_paths, self.tensor_product.op_couplings,
-            self.tensor_product.op_coef, self.edges_of_block, num_receivers, self.out_dim,
+            node_feats, edge_basis, edge_feats, envelope, layers, norm, product.op_factors,
+            product.op_channels, senders, receivers, product.op_paths, product.op_couplings,
+            product.op_coef, self.edges_of_block, num_receivers, self.out_dim,
         )  # fmt: skip
 
     @torch.jit.unused

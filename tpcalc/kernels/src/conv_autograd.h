@@ -1,12 +1,12 @@
 // First and second derivatives of the ops, for torch's autograd.
 #pragma once
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sum.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "conv_cpu.h"
+#include "typed.h"
 
 namespace tpcalc {
 namespace {
@@ -15,9 +15,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-template <class F> auto typed(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
-}
 inline Tensor call_conv(const Tensor& h, const Tensor& y, const Tensor& w, const variable_list& t,
                  int64_t num_receivers, int64_t out_dim) {
   static const auto op = typed<decltype(conv)>("tpcalc::conv");

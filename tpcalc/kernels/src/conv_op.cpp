@@ -66,11 +66,12 @@ extern "C" void tpcalc_register_ops() {
               "bool[3] need) -> (Tensor, Tensor, Tensor)",
           tpcalc::conv_radial_bwd, tpcalc::conv_radial_bwd_meta);
   const std::string network =
-      "(Tensor h, Tensor y, Tensor feats, Tensor flat, int[] widths, " + tables + "int block";
+      "(Tensor h, Tensor y, Tensor feats, Tensor? envelope, Tensor[] layers, float norm, "
+      "Tensor factors, int channels, " + tables + "int block";
   ops.add("conv_network", network + ", int num_receivers, int out_dim) -> Tensor",
           tpcalc::conv_network, tpcalc::conv_network_meta, tpcalc::conv_network_autograd);
   ops.add("conv_network_bwd",
-          "(Tensor g, " + network.substr(1) + ") -> (Tensor, Tensor, Tensor)",
+          "(Tensor g, " + network.substr(1) + ") -> (Tensor, Tensor, Tensor, Tensor)",
           tpcalc::conv_network_bwd, tpcalc::conv_network_bwd_meta);
   const std::string poly = "Tensor x, Tensor coef, Tensor species, Tensor monomials, Tensor terms";
   ops.add("poly", "(" + poly + ", int d_out) -> Tensor", tpcalc::poly, tpcalc::poly_meta,

@@ -42,11 +42,12 @@ template <class T> class MlpChunk {
     }
   }
   void output(int64_t first) {
-    for (int64_t r = 0; r < rows_; r++)
-      out_[r] = static_cast<T*>(net_.y) + (first + r) * net_.sizes[net_.layers];
+    const int64_t columns = net_.sizes[net_.layers];
+    for (int64_t r = 0; r < rows_; r++) out_[r] = static_cast<T*>(net_.y) + (first + r) * columns;
     step(net_.layers - 1, out_);
+    if (net_.envelope) scale_rows(first, columns);
   }
-  // gx of these rows from g, after `hidden`
+  // gx of these rows (and the gradient of their factors) from g, after `hidden`
   void backward(int64_t first) {
     for (int64_t r = 0; r < rows_; r++)
       in_[r] = static_cast<const T*>(net_.g) + (first + r) * net_.sizes[net_.layers];
@@ -56,6 +57,10 @@ template <class T> class MlpChunk {
       for (int64_t r = 0; r < rows_; r++) out_[r] = g + r * width;
       multiply<T>(in_, out_, rows_, static_cast<const T*>(net_.transposed[n]), net_.sizes[n + 1],
                   net_.sizes[n], scale(n), false);
+      if (net_.envelope && n == net_.layers - 1) {
+        factors(first);
+        scale_rows(first, net_.sizes[n]);
+      }
       if (n) slope(z_->data() + offset_[n - 1], g, rows_ * width);
       for (int64_t r = 0; r < rows_; r++) in_[r] = g + r * width;
     }
@@ -66,6 +71,27 @@ template <class T> class MlpChunk {
   void step(int64_t n, T* const* to) {
     multiply<T>(in_, to, rows_, static_cast<const T*>(net_.packed[n]), net_.sizes[n],
                 net_.sizes[n + 1], scale(n), false);
+  }
+  // Rows of out_ times their factors
+  void scale_rows(int64_t first, int64_t columns) {
+    const T* envelope = static_cast<const T*>(net_.envelope) + first;
+    for (int64_t r = 0; r < rows_; r++)
+      for (int64_t k = 0; k < columns; k++) out_[r][k] *= envelope[r];
+  }
+  // Gradients of the factors: what the last matrix saw times what came back through it (out_)
+  void factors(int64_t first) {
+    const int64_t n = net_.layers - 1, columns = net_.sizes[n], width = padded<T>(columns);
+    for (int64_t r = 0; r < rows_; r++) {
+      const T* seen = n ? a_->data() + offset_[n - 1] + r * width
+                        : static_cast<const T*>(net_.x) + (first + r) * columns;
+      Vec<T> sums = {};
+      int64_t k = 0;
+      for (; k + lanes<T> <= columns; k += lanes<T>) sums += load<T>(seen + k) * load<T>(out_[r] + k);
+      T sum = 0;
+      for (int i = 0; i < lanes<T>; i++) sum += sums[i];
+      for (; k < columns; k++) sum += seen[k] * out_[r][k];
+      static_cast<T*>(net_.genvelope)[first + r] = sum;
+    }
   }
   void activate(const T* z, T* a, int64_t n) const {
     const Vec<T> norm = broadcast<T>(static_cast<T>(net_.norm));

@@ -26,10 +26,12 @@ struct LinearItem {                // one piece of the gradient of the weights
   int64_t block, kind, column;
 };
 
-// x W0 / sqrt(fan-in), SiLU, ... ; no activation after the last matrix
+// x W0 / sqrt(fan-in), SiLU, ... ; no activation after the last matrix, but row by row a factor
 struct Mlp {
   const void *x, *g;
   void *y, *gx;
+  const void* envelope;            // [rows] the factors, null for none
+  void* genvelope;
   int64_t layers;
   const int64_t* sizes;            // [layers + 1]
   const void* const* packed;       // [layers] matrices

@@ -1,7 +1,6 @@
 // What the bindings of the ops around the convolution share.
 #pragma once
 #include <ATen/Parallel.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -10,6 +9,7 @@
 
 #include "conv_plan.h"
 #include "step_abi.h"
+#include "typed.h"
 
 namespace tpcalc {
 namespace {
@@ -27,10 +27,6 @@ inline const StepKernels& step_kernels() {
   if (bytes == 32) return step_kernels_avx2();
 #endif
   return step_kernels_baseline();
-}
-
-template <class F> auto typed(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
 }
 
 inline void check_matrix(const char* op, const char* what, const Tensor& x, int64_t columns) {

@@ -14,9 +14,12 @@ void tpcalc::add_step_ops(Registry& ops) {
   ops.add("linear_weight",
           "(Tensor x, Tensor g, Tensor species, int[] blocks, int kinds, float scale) -> Tensor",
           linear_weight, linear_weight_meta, linear_weight_autograd);
-  ops.add("mlp", "(Tensor x, Tensor[] weights, float norm) -> Tensor", mlp, mlp_meta, mlp_autograd);
-  ops.add("mlp_bwd", "(Tensor g, Tensor x, Tensor[] weights, float norm) -> Tensor", mlp_bwd,
-          mlp_bwd_meta);
+  ops.add("mlp", "(Tensor x, Tensor[] weights, float norm, Tensor? envelope=None) -> Tensor", mlp,
+          mlp_meta, mlp_autograd);
+  ops.add("mlp_bwd",
+          "(Tensor g, Tensor x, Tensor[] weights, float norm, Tensor? envelope) "
+          "-> (Tensor, Tensor)",
+          mlp_bwd, mlp_bwd_meta);
   const std::string gate_numbers = "int[] sizes, float silu, float tanh) -> Tensor";
   ops.add("gate", "(Tensor x, " + gate_numbers, gate, gate_meta, gate_autograd);
   ops.add("gate_bwd", "(Tensor g, Tensor x, " + gate_numbers, gate_bwd, gate_bwd_meta);

@@ -25,14 +25,12 @@ class GauntFused(FusedProduct, GauntReference):
     def __init__(self, irreps_in1, irreps_in2, irreps_out=None, terms: int = 1):
         super().__init__(irreps_in1, irreps_in2, irreps_out, terms)
         require_one_channel(self, "gaunt/fused", "gaunt/grid")
-        add_table(self, self._rows())
         n1, n2 = self.sizes[0], self.sizes[1]
-        for name, columns in (
-            ("path1", [p.in1 for p in self.paths]),
-            ("path2", [n1 + p.in2 for p in self.paths]),
-            ("path3", [n1 + n2 + p.out for p in self.paths]),
-        ):
-            self.register_buffer(name, torch.tensor(columns), persistent=False)
+        blocks = torch.tensor([[p.in1, n1 + p.in2, n1 + n2 + p.out] for p in self.paths])
+        each_term = torch.arange(self.terms).view(-1, 1, 1) * sum(self.sizes)
+        add_table(self, self._rows(), blocks + each_term)
+        for n in range(3):
+            self.register_buffer(f"path{n + 1}", blocks[:, n], persistent=False)
         self.out_dim: int = self.irreps_out.dim
 
     @torch.jit.unused
