@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tpcalc.tensor_products import convolution
+from tpcalc.tensor_products import convolution, many_body
 
 NONE = torch.zeros(0, dtype=torch.long)
 ALL = [True] * 3
@@ -35,11 +35,34 @@ class Case:
         ]  # fmt: skip
 
 
+class PolynomialCase:
+    """`poly` and two derivatives, tails of channels, a species without nodes."""
+
+    def __init__(self, dtype: torch.dtype):
+        product = many_body("cg/fused", "33x0e+33x1o+33x2e", "0e+1o", 3, 3)
+        self.dtype = dtype
+        tail = (torch.randint(2, (7,)), product.op_monomials, product.op_terms)
+        x, g = torch.randn(7, 9, 33, dtype=dtype), torch.randn(7, 4, 33, dtype=dtype)
+        coef = product.op_coefficients().detach().to(dtype)
+        self.args = (x, coef, *tail)
+        self.g, self.tangents = g, (torch.randn_like(x), torch.randn_like(coef))
+
+    def run(self) -> list[torch.Tensor]:
+        ops = torch.ops.tpcalc
+        return [
+            ops.poly(*self.args, 4), *ops.poly_bwd(self.g, *self.args, True),
+            ops.poly_bwd(self.g, *self.args, False)[0],
+            *ops.poly_double_bwd(self.g, *self.args, *self.tangents),
+        ]  # fmt: skip
+
+
 def main(library: str) -> None:
     """Raises AssertionError where the two differ."""
     torch.manual_seed(0)
     names = ("cg/fused", "shared/fused", "gaunt/fused")
-    cases = [Case(name, dtype) for name in names for dtype in (torch.float32, torch.float64)]
+    dtypes = (torch.float32, torch.float64)
+    cases = [Case(name, dtype) for name in names for dtype in dtypes]
+    cases += [PolynomialCase(dtype) for dtype in dtypes]
     wanted = [case.run() for case in cases]
     torch.ops.load_library(library)
     for case, want in zip(cases, wanted):

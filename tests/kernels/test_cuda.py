@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 CONV = (
     "equals_dense or only_the_gradients or sparse_graphs or no_nodes or non_contiguous or mutated"
 )
+POLY = "u_tensors or no_nodes"
 RADIAL = "values_and_derivatives or kinds_and_gradients or convolution_with_splines"
 
 
@@ -31,9 +32,10 @@ def emulated(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("emulated")
     ops = build.build()
     flags = ("-DTPCALC_EMULATE",)
-    source = build_cuda.SOURCES / "conv_kernels.cu"
-    build.call([*build.compiler().split(), *build.COMMON, "-O1", "-w", *flags, "-x", "c++", "-c",
-                str(source), "-o", str(folder / "conv_kernels.o")])  # fmt: skip
+    as_cpp = [*build.compiler().split(), *build.COMMON, "-O1", "-w", *flags, "-x", "c++", "-c"]
+    for name in build_cuda.KERNELS:
+        source = str(build_cuda.SOURCES / f"{name}.cu")
+        build.call([*as_cpp, source, "-o", str(folder / f"{name}.o")])
     for command in build_cuda.binding_commands(folder, flags):
         build.call(command)
     library = folder / "libtpcalc_emulated.so"
@@ -48,11 +50,12 @@ def test_emulated_kernels_pass_the_tests_of_the_cpu_ops(emulated):
         "import sys, torch, pytest; from tpcalc.kernels.ops import load_ops; load_ops()\n"
         f"torch.ops.load_library({emulated!r})\n"
         "codes = [pytest.main(['-n', '0', 'tests/kernels/' + f, '-k', k]) for f, k in "
-        f"(('test_conv_op.py', {CONV!r}), ('test_radial_table.py', {RADIAL!r}))]\n"
+        f"(('test_conv_op.py', {CONV!r}), ('test_radial_table.py', {RADIAL!r}), "
+        f"('test_poly.py', {POLY!r}))]\n"
         "sys.exit(max(map(int, codes)))"
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
-    assert "registered at cuda" in run.stderr or "conv_cuda.cpp" in run.stderr, run.stderr[-2000:]
+    assert "conv_cuda.cpp" in run.stderr, run.stderr[-2000:]  # torch tells of the replacement
 
 
 def test_emulated_kernels_equal_the_cpu_ops(emulated):
@@ -73,7 +76,8 @@ def test_nvcc_compiles_and_the_library_loads(tmp_path, monkeypatch):
         "has = torch._C._dispatch_has_kernel_for_dispatch_key\n"
         "assert not has('tpcalc::conv', 'CUDA')\n"
         f"torch.ops.load_library({str(library)!r})\n"
-        "ops = ('conv', 'conv_bwd', 'conv_radial', 'conv_radial_bwd', 'radial_table')\n"
+        "ops = ('conv', 'conv_bwd', 'conv_radial', 'conv_radial_bwd', 'radial_table', 'poly', "
+        "'poly_bwd', 'poly_double_bwd')\n"
         "print(all(has('tpcalc::' + n, 'CUDA') for n in ops))"
     )
     assert run.stdout.strip() == "True", run.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Compile the convolution ops for CUDA: a library of its own beside the CPU's ops."""
+"""Compile the convolution and `poly` for CUDA: a library of its own beside the CPU's ops."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tpcalc.errors import MissingDependency
 from tpcalc.kernels import build as cpu
 
 SOURCES = cpu.SOURCES / "cuda"
+KERNELS, BINDINGS = ("conv_kernels", "poly_kernels"), ("conv_cuda", "poly_cuda", "device_tables")
 PIP_LINE = "pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl"
 
 
@@ -49,11 +50,14 @@ def architectures() -> list[str]:
     return ["arch=compute_90,code=[sm_90,compute_90]"]
 
 
-def kernel_command(made: Path) -> list[str]:
-    """nvcc's call for the kernels, which know no torch."""
+def kernel_commands(folder: Path) -> list[list[str]]:
+    """nvcc's calls for the kernels, which know no torch."""
     flags = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC", "-cudart", "static"]
     flags += [part for name in architectures() for part in ("-gencode", name)]
-    return [str(nvcc()), *flags, "-c", str(SOURCES / "conv_kernels.cu"), "-o", str(made)]
+    return [
+        [str(nvcc()), *flags, "-c", str(SOURCES / f"{name}.cu"), "-o", str(folder / f"{name}.o")]
+        for name in KERNELS
+    ]
 
 
 def binding_commands(folder: Path, flags: tuple[str, ...] = ()) -> list[list[str]]:
@@ -62,13 +66,13 @@ def binding_commands(folder: Path, flags: tuple[str, ...] = ()) -> list[list[str
     return [
         [*cpu.compiler().split(), *cpu.COMMON, "-O1", "-w", include, *flags, "-c",
          str(SOURCES / f"{name}.cpp"), "-o", str(folder / f"{name}.o")]
-        for name in ("conv_cuda", "device_tables")
+        for name in BINDINGS
     ]  # fmt: skip
 
 
 def link_command(folder: Path, library: Path, ops: Path) -> list[str]:
     """The binding takes plans from `ops`, the library of the CPU's ops."""
-    objects = [str(folder / f"{n}.o") for n in ("conv_cuda", "device_tables", "conv_kernels")]
+    objects = [str(folder / f"{n}.o") for n in (*BINDINGS, *KERNELS)]
     return [*cpu.compiler().split(), *objects, f"-L{ops.parent}", f"-Wl,-rpath,{ops.parent}",
             f"-l:{ops.name}", *cpu.link_flags(), "-o", str(library)]  # fmt: skip
 
@@ -98,7 +102,7 @@ def build_cuda(force: bool = False, progress: bool = True) -> Path:
 
     def make(folder: Path, made: Path) -> None:
         ops = cpu.build(progress=progress)
-        for command in [kernel_command(folder / "conv_kernels.o"), *binding_commands(folder)]:
+        for command in [*kernel_commands(folder), *binding_commands(folder)]:
             cpu.call(command)
         link = link_command(folder, made, ops)
         runtime = [str(static_runtime(folder)), "-ldl", "-lrt", "-lpthread"]
@@ -115,7 +119,7 @@ def static_runtime(folder: Path) -> Path:
     Raises:
         MissingDependency: it is not there.
     """
-    command = kernel_command(folder / "none.o")
+    command = kernel_commands(folder)[0]
     run = subprocess.run([*command, "--dryrun"], capture_output=True, text=True)
     tops = [x.split("=", 1)[1] for x in run.stderr.splitlines() if x.startswith("#$ TOP=")]
     for top in tops:

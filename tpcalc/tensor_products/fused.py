@@ -83,7 +83,7 @@ def add_table(
 
 
 class TablesOnCpu(torch.nn.Module):
-    """Its coupling tables stay on the CPU, where the ops read them; moving it loads CUDA's ops."""
+    """Its tables (`op_*`) stay on the CPU, where the ops read them; moving it loads CUDA's ops."""
 
     def _apply(self, fn, recurse: bool = True):
         super()._apply(fn, recurse)

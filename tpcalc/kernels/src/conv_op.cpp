@@ -78,6 +78,9 @@ extern "C" void tpcalc_register_ops() {
           tpcalc::poly_autograd);
   ops.add("poly_bwd", "(Tensor g, " + poly + ", bool need_coef) -> (Tensor, Tensor)", tpcalc::poly_bwd,
           tpcalc::poly_bwd_meta, tpcalc::poly_bwd_autograd);
+  ops.add("poly_double_bwd",
+          "(Tensor g, " + poly + ", Tensor? tx, Tensor? tcoef) -> (Tensor, Tensor, Tensor)",
+          tpcalc::poly_double_bwd, tpcalc::poly_double_bwd_meta);
   if (!c10::Dispatcher::singleton().findSchema({"tpcalc::fma_rounds", ""}))
     ops.def.def("fma_rounds(int rounds) -> int", tpcalc::fma_rounds);
   tpcalc::add_step_ops(ops);

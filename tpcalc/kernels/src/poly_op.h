@@ -1,16 +1,18 @@
 // tpcalc::poly: symmetric contraction as a polynomial, with first and second derivatives.
 #pragma once
 #include <numeric>
+#include <optional>
 #include <tuple>
 
 #include "conv_autograd.h"
+#include "poly_inputs.h"
 #include "poly_trees.h"
 
 namespace tpcalc {
 namespace {
 
 using Two = std::tuple<Tensor, Tensor>;
-#define POLY_TABLES const Tensor &species, const Tensor &monomials, const Tensor &terms
+using MaybeTensor = std::optional<Tensor>;
 
 // The kernels of the instruction set that the convolution uses
 inline const PolyKernels& poly_kernels() {
@@ -33,50 +35,15 @@ struct PolyInputs {
              const Tensor& monomials_, const Tensor& terms_, int64_t d_out)
       : x(x_.contiguous()), coef(coef_.contiguous()), species(species_.contiguous()),
         monomials(monomials_.contiguous()), terms(terms_.contiguous()) {
-    const auto type = x.scalar_type();
-    TORCH_CHECK(x.is_cpu() && coef.is_cpu() && (type == at::kFloat || type == at::kDouble) &&
-                    coef.scalar_type() == type,
-                "tpcalc::poly: features and coefficients must be float32 or float64 on the CPU, "
-                "got ", type, " and ", coef.scalar_type());
-    TORCH_CHECK(x.dim() == 3 && coef.dim() == 3 && coef.size(2) == x.size(2),
-                "tpcalc::poly: features [nodes, components, channels] and coefficients [species, "
-                "terms, channels] are needed, got ", x.sizes(), " and ", coef.sizes());
-    for (const Tensor& t : {monomials, terms})
-      TORCH_CHECK(t.dim() == 2 && t.size(0) == 2 && t.scalar_type() == at::kInt && t.is_cpu(),
-                  "tpcalc::poly: tables must be int32 [2, n], got ", t.sizes());
-    TORCH_CHECK(terms.size(1) == coef.size(1), "tpcalc::poly: ", terms.size(1), " terms and ",
-                coef.size(1), " rows of coefficients");
-    const int32_t *m = monomials.data_ptr<int32_t>(), *t = terms.data_ptr<int32_t>();
-    const auto num_m = static_cast<int32_t>(monomials.size(1));
-    const auto num_t = static_cast<int32_t>(terms.size(1));
-    table = {m, m + num_m, t, t + num_t, num_m, num_t, static_cast<int32_t>(x.size(1)),
-             static_cast<int32_t>(d_out), nullptr, nullptr};
-    check_table();
+    check_poly(x, coef, species, monomials, terms);
+    table = poly_table(monomials, terms, x.size(1), d_out);
     check_species();
     trees = trees_for(table);
     if (!trees->empty()) table.tree = trees->data(), table.tree_first = trees->data() + d_out;
     sort_nodes();
   }
 
-  void check_table() const {
-    const PolyTable& t = table;
-    for (int k = 0; k < t.num_monomials; k++)
-      TORCH_CHECK(t.prefix[k] >= -1 && t.prefix[k] < k && t.last[k] >= 0 && t.last[k] < t.d_in,
-                  "tpcalc::poly: monomial ", k, " is made from ", t.prefix[k], " and component ",
-                  t.last[k], " of ", t.d_in);
-    for (int k = 0; k < t.num_terms; k++)
-      TORCH_CHECK(t.term_monomial[k] >= 0 && t.term_monomial[k] < t.num_monomials &&
-                      t.term_out[k] < t.d_out && t.term_out[k] >= (k ? t.term_out[k - 1] : 0),
-                  "tpcalc::poly: term ", k, " takes monomial ", t.term_monomial[k], " to output ",
-                  t.term_out[k], "; outputs must rise and lie below ", t.d_out);
-  }
   void check_species() const {
-    const int64_t n = x.size(0);
-    TORCH_CHECK(species.scalar_type() == at::kLong && species.is_cpu() &&
-                    (species.numel() == 0 || species.numel() == n),
-                "tpcalc::poly: species must be int64 with one entry a node, got ",
-                species.sizes());
-    TORCH_CHECK(coef.size(0) > 0, "tpcalc::poly: coefficients of no species");
     const int64_t* z = species.data_ptr<int64_t>();
     for (int64_t i = 0; i < species.numel(); i++)
       TORCH_CHECK_INDEX(z[i] >= 0 && z[i] < coef.size(0), "tpcalc::poly: species ", z[i],
@@ -144,13 +111,14 @@ Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES,
   return {gx, gcoef};
 }
 
-inline std::array<Tensor, 3> poly_double_bwd(const Tensor& g_, const Tensor& x,
-                                             const Tensor& coef, POLY_TABLES, const Tensor& tx,
-                                             const Tensor& tcoef) {
+// Gradients of g, x and coef for tangents of poly_bwd's results
+Three poly_double_bwd(const Tensor& g_, const Tensor& x,
+                      const Tensor& coef, POLY_TABLES, const MaybeTensor& tx,
+                      const MaybeTensor& tcoef) {
   const PolyInputs in(x, coef, species, monomials, terms, g_.size(1));
   const Tensor g = g_.contiguous();
-  const Tensor dx = tx.defined() ? tx.contiguous() : at::zeros_like(in.x);
-  const Tensor dcoef = tcoef.defined() ? tcoef.contiguous() : at::zeros_like(in.coef);
+  const Tensor dx = tx ? tx->contiguous() : at::zeros_like(in.x);
+  const Tensor dcoef = tcoef ? tcoef->contiguous() : at::zeros_like(in.coef);
   Tensor rg = at::empty_like(g), rx = at::empty_like(in.x), rcoef = at::zeros_like(in.coef);
   Poly p = in.poly();
   p.g = g.data_ptr(), p.tx = dx.data_ptr(), p.tcoef = dcoef.data_ptr();
@@ -159,13 +127,23 @@ inline std::array<Tensor, 3> poly_double_bwd(const Tensor& g_, const Tensor& x,
   return {rg, rx, rcoef};
 }
 
+inline Tensor call_poly(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
+  static const auto op = typed<decltype(poly)>("tpcalc::poly");
+  return op.call(x, coef, species, monomials, terms, d_out);
+}
+inline Two call_poly_bwd(const Tensor& g, const Tensor& x, const Tensor& coef, POLY_TABLES,
+                         bool need_coef) {
+  static const auto op = typed<decltype(poly_bwd)>("tpcalc::poly_bwd");
+  return op.call(g, x, coef, species, monomials, terms, need_coef);
+}
+
 struct PolyBackward : Function<PolyBackward> {
   static variable_list forward(AutogradContext* ctx, const Tensor& g, const Tensor& x,
                                const Tensor& coef, POLY_TABLES, bool need_coef) {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({g, x, coef, species, monomials, terms});
     ctx->set_materialize_grads(false);
-    const auto [gx, gcoef] = poly_bwd(g, x, coef, species, monomials, terms, need_coef);
+    const auto [gx, gcoef] = call_poly_bwd(g, x, coef, species, monomials, terms, need_coef);
     return {gx, gcoef};
   }
   static variable_list backward(AutogradContext* ctx, variable_list t) {
@@ -175,8 +153,10 @@ struct PolyBackward : Function<PolyBackward> {
     const auto s = ctx->get_saved_variables();
     variable_list grads(7);
     if (t[0].defined() || t[1].defined()) {
-      const auto r = poly_double_bwd(s[0], s[1], s[2], s[3], s[4], s[5], t[0], t[1]);
-      std::copy(r.begin(), r.end(), grads.begin());
+      static const auto op = typed<decltype(poly_double_bwd)>("tpcalc::poly_double_bwd");
+      const auto given = [](const Tensor& d) { return d.defined() ? MaybeTensor(d) : std::nullopt; };
+      std::tie(grads[0], grads[1], grads[2]) =
+          op.call(s[0], s[1], s[2], s[3], s[4], s[5], given(t[0]), given(t[1]));
     }
     return grads;
   }
@@ -186,7 +166,7 @@ Two poly_bwd_autograd(const Tensor& g, const Tensor& x, const Tensor& coef, POLY
                       bool need_coef) {
   if (!tracked(g, x, coef)) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return poly_bwd(g, x, coef, species, monomials, terms, need_coef);
+    return call_poly_bwd(g, x, coef, species, monomials, terms, need_coef);
   }
   const auto r = PolyBackward::apply(g, x, coef, species, monomials, terms, need_coef);
   return {r[0], r[1]};
@@ -197,13 +177,12 @@ struct PolyForward : Function<PolyForward> {
                         int64_t d_out) {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({x, coef, species, monomials, terms});
-    return poly(x, coef, species, monomials, terms, d_out);
+    return call_poly(x, coef, species, monomials, terms, d_out);
   }
   static variable_list backward(AutogradContext* ctx, variable_list g) {
-    static const auto op = typed<decltype(poly_bwd)>("tpcalc::poly_bwd");
     const auto s = ctx->get_saved_variables();
     const bool need_coef = ctx->needs_input_grad(1);
-    const auto [gx, gcoef] = op.call(g[0], s[0], s[1], s[2], s[3], s[4], need_coef);
+    const auto [gx, gcoef] = call_poly_bwd(g[0], s[0], s[1], s[2], s[3], s[4], need_coef);
     variable_list grads(6);
     grads[0] = gx;
     if (need_coef) grads[1] = gcoef;
@@ -214,7 +193,7 @@ struct PolyForward : Function<PolyForward> {
 Tensor poly_autograd(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
   if (!tracked(x, coef)) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return poly(x, coef, species, monomials, terms, d_out);
+    return call_poly(x, coef, species, monomials, terms, d_out);
   }
   return PolyForward::apply(x, coef, species, monomials, terms, d_out);
 }
@@ -226,6 +205,11 @@ Tensor poly_meta(const Tensor& x, const Tensor&, const Tensor&, const Tensor&, c
 Two poly_bwd_meta(const Tensor&, const Tensor& x, const Tensor& coef, const Tensor&,
                   const Tensor&, const Tensor&, bool need_coef) {
   return {at::empty_like(x), need_coef ? at::empty_like(coef) : at::empty({0}, coef.options())};
+}
+
+Three poly_double_bwd_meta(const Tensor& g, const Tensor& x, const Tensor& coef, const Tensor&,
+                           const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&) {
+  return {at::empty_like(g), at::empty_like(x), at::empty_like(coef)};
 }
 
 }  // namespace

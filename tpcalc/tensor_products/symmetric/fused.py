@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tpcalc.kernels.ops import load_ops, ops_available
+from tpcalc.tensor_products.fused import TablesOnCpu
 from tpcalc.tensor_products.symmetric.cg import CgPolynomial
 
 
@@ -42,15 +43,13 @@ def polynomial_terms(product: CgPolynomial) -> list[tuple[list[tuple[int, ...]],
     return found
 
 
-class CgPolynomialFused(CgPolynomial):
+class CgPolynomialFused(TablesOnCpu, CgPolynomial):
     """`cg/polynomial` with monomials and sums in registers: one op for all nodes and species.
 
     Coefficients (linear in the weights) are made by small matrix products, so that training
     reaches the weights; first and second derivatives are ops. `fold()` makes them once, for
-    inference. CPU.
+    inference.
     """
-
-    devices = ("cpu",)
 
     def __init__(self, irreps_in, irreps_out=None, correlation: int = 3, num_species: int = 1):
         super().__init__(irreps_in, irreps_out, correlation, num_species)
@@ -66,7 +65,7 @@ class CgPolynomialFused(CgPolynomial):
     @torch.jit.unused
     def _make_op_tables(self) -> None:
         """`op_monomials` [2, all that are made], `op_terms` [2, T] (monomial, output), and
-        `op_u` [T, paths of all outputs and powers]: coefficients = op_u x weights."""
+        `path_sums` [T, paths of all outputs and powers]: coefficients = path_sums x weights."""
         found = polynomial_terms(self)
         made = sorted({w[:n] for words, _ in found for w in words for n in range(1, len(w) + 1)},
                       key=lambda w: (len(w), w))  # fmt: skip
@@ -75,7 +74,7 @@ class CgPolynomialFused(CgPolynomial):
         terms = [(index[w], out) for out, (words, _) in enumerate(found) for w in words]
         self.register_buffer("op_monomials", torch.tensor(monomials).int(), persistent=False)
         self.register_buffer("op_terms", torch.tensor(terms).T.int().contiguous(), persistent=False)
-        self.register_buffer("op_u", torch.cat([u for _, u in found]), persistent=False)
+        self.register_buffer("path_sums", torch.cat([u for _, u in found]), persistent=False)
 
     def op_coefficients(self) -> torch.Tensor:
         """[species, T, C] from the weights, in their dtype."""
@@ -83,7 +82,7 @@ class CgPolynomialFused(CgPolynomial):
         for w in self.weights:
             flat.append(w)
         weights = torch.cat(flat, 1)  # [species, paths, C]
-        return torch.matmul(self.op_u.to(weights.dtype), weights)
+        return torch.matmul(self.path_sums.to(weights.dtype), weights)
 
     @torch.jit.unused
     def fold(self) -> None:
@@ -92,7 +91,7 @@ class CgPolynomialFused(CgPolynomial):
         `train()` and `load_state_dict()` go back to making them in each call.
         """
         weights = torch.cat([w.detach() for w in self.weights], 1)
-        self.coef = torch.matmul(self.op_u.double(), weights.double()).to(weights.dtype)
+        self.coef = torch.matmul(self.path_sums.double(), weights.double()).to(weights.dtype)
         self.folded = True
 
     @torch.jit.unused

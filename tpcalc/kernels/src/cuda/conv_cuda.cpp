@@ -1,61 +1,25 @@
 // The ops on a GPU. Only torch's device-neutral headers: this compiles against a CPU torch, and
 // with TPCALC_EMULATE it takes the place of the CPU's ops, for tests.
-#include <ATen/ops/_assert_async.h>
-#include <ATen/ops/all.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/ge.h>
-#include <ATen/ops/logical_and.h>
-#include <ATen/ops/lt.h>
-#include <ATen/ops/searchsorted.h>
-#include <ATen/ops/sort.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <c10/core/DeviceGuard.h>
-#include <torch/library.h>
 
-#include <optional>
-
-#include "device_tables.h"
 #include "../inputs.h"
+#include "binding.h"
+#include "device_tables.h"
 
 namespace tpcalc::cuda {
 namespace {
 
-#if defined(TPCALC_EMULATE)
-constexpr auto kKey = c10::DispatchKey::CPU;
-void* stream_of(const Tensor&) { return nullptr; }
-#else
-constexpr auto kKey = c10::DispatchKey::CUDA;
-void* stream_of(const Tensor& t) {
-  const c10::impl::VirtualGuardImpl device(t.device().type());
-  return device.getStream(t.device()).native_handle();
-}
-#endif
-
-void require(const char* error) {
-  TORCH_CHECK(!error, "tpcalc on CUDA: ", error);
-}
-
-// Checked on the device: a look from here would wait for it
-void check_range(const Tensor& index, int64_t n, const char* what) {
-  if (index.numel() == 0) return;
-  at::_assert_async(at::all(at::logical_and(at::ge(index, 0), at::lt(index, n))), what);
-}
-
 // Edges in the order of one end
-struct Sorted {
-  Tensor order, row_ptr, other;
-  Sorted(const Tensor& ends, const Tensor& other, int64_t nodes) : other(other) {
-    Tensor sorted;
-    std::tie(sorted, order) = at::sort(ends, std::optional<bool>(true), 0);
-    row_ptr = at::searchsorted(sorted, at::arange(nodes + 1, ends.options()));
-  }
+struct Sorted : SortedBy {
+  Tensor other;
+  Sorted(const Tensor& ends, const Tensor& other, int64_t nodes)
+      : SortedBy(ends, nodes), other(other) {}
   Edges edges() const {
-    return {row_ptr.data_ptr<int64_t>(), order.data_ptr<int64_t>(), other.data_ptr<int64_t>(),
-            row_ptr.size(0) - 1};
+    return {begin.data_ptr<int64_t>(), order.data_ptr<int64_t>(), other.data_ptr<int64_t>(),
+            begin.size(0) - 1};
   }
 };
 

@@ -190,15 +190,6 @@ __global__ void radial_kernel(Radial f, int64_t n, int order, int64_t w_dim, T* 
   }
 }
 
-unsigned blocks_for(int64_t n) { return static_cast<unsigned>(n < (1 << 30) ? n : 1 << 30); }
-
-// a power of two from 32 on that covers the channels, as far as `most`
-unsigned threads_for(int64_t channels, unsigned most) {
-  unsigned threads = 32;
-  while (threads < channels && threads < most) threads *= 2;
-  return threads;
-}
-
 template <class T>
 const char* gather_typed(bool to_senders, const Table& table, const Edges& edges, const Gather& f,
                          void* stream) {

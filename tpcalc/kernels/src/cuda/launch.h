@@ -24,3 +24,16 @@ __device__ inline unsigned char* shared_memory() {
 
 }  // namespace tpcalc::cuda
 #endif
+
+namespace tpcalc::cuda {
+
+inline unsigned blocks_for(int64_t n) { return static_cast<unsigned>(n < (1 << 30) ? n : 1 << 30); }
+
+// a power of two from 32 on that covers the channels, as far as `most`
+inline unsigned threads_for(int64_t channels, unsigned most) {
+  unsigned threads = 32;
+  while (threads < channels && threads < most) threads *= 2;
+  return threads;
+}
+
+}  // namespace tpcalc::cuda
