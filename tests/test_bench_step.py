@@ -9,8 +9,10 @@ from tpcalc.potential import energy_and_edge_gradient
 SMALL = {"nodes": 6, "edges": 40, "channels": 4, "layers": 2, "repeat": 2}
 
 
-def test_variants_agree_and_rows_are_complete():
-    result = bench_step(["cg/e3nn", "cg/grouped", "cg/fused+spline"], 2, **SMALL)
+@pytest.mark.parametrize("architecture", ["nequip", "mace"])
+def test_variants_agree_and_rows_are_complete(architecture):
+    names = ["cg/e3nn", "cg/grouped", "cg/fused+spline"]
+    result = bench_step(names, 2, **SMALL, architecture=architecture)
     assert [row["variant"] for row in result["variants"]][0] == "cg/e3nn"
     for row in result["variants"]:
         assert row["difference"] < 1e-4
@@ -18,8 +20,10 @@ def test_variants_agree_and_rows_are_complete():
     assert result["variants"][0]["times"] == 1.0
 
 
-def test_training_step_of_fused_equals_e3nn():
-    result = bench_step(["cg/e3nn", "cg/fused"], 1, training=True, **SMALL)
+@pytest.mark.parametrize("architecture", ["nequip", "mace"])
+def test_training_step_of_fused_equals_e3nn(architecture):
+    names = ["cg/e3nn", "cg/fused"]
+    result = bench_step(names, 1, training=True, **SMALL, architecture=architecture)
     assert result["mode"] == "eager"
     assert result["variants"][1]["difference"] < 1e-5
     with pytest.raises(InputError, match="cannot be trained"):

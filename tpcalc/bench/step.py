@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Callable
 
 import torch
@@ -20,8 +19,9 @@ from tpcalc.potential import (
     forces_from_edges,
 )
 from tpcalc.tables import format_table
-from tpcalc.tensor_products import parse_variant
+from tpcalc.tensor_products import default_many_body, parse_variant
 from tpcalc.tensor_products.paths import natural_irreps
+from tpcalc.tensor_products.symmetric.base import fold_products
 
 COLUMNS = {
     "variant": "variant",
@@ -33,6 +33,7 @@ COLUMNS = {
 }
 SPLINE = "+spline"
 CUTOFF = 5.0  # Å
+MANY_BODY_OF = {"cg/e3nn": "cg/u_tensor"}  # what MACE itself does
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--variants", help="comma list; the first is what the others are compared with; "
         "NAME+spline has its radial networks as splines (default cg/e3nn,cg/fused,"
         "cg/fused+spline; with --training cg/e3nn,cg/fused)")  # fmt: skip
+    add("--architecture", choices=("nequip", "mace"), default="nequip",
+        help="mace: correlation 3; cg/e3nn then has MACE's own contraction (nequip)")  # fmt: skip
     add("--lmax", default="2,3", help="comma list of degrees (default 2,3)")
     add("--edges", default="500,8000", help="comma list (default 500,8000)")
     add("--nodes", default="27,200", help="one for each of --edges (default 27,200)")
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> dict:
         for size in zip(nodes, edges):
             result = bench_step(
                 variants, lmax, *size, args.channels, args.layers, args.training, args.mode,
-                args.threads, args.repeat,
+                args.threads, args.repeat, args.architecture,
             )  # fmt: skip
             result["retained_memory"] = args.retain
             results.append(result)
@@ -80,9 +83,9 @@ def run(args: argparse.Namespace) -> dict:
 def bench_step(
     variants: list[str], lmax: int, nodes: int = 200, edges: int = 8000, channels: int = 64,
     layers: int = 3, training: bool = False, mode: str = "torchscript", threads: int = 1,
-    repeat: int = 11,
+    repeat: int = 11, architecture: str = "nequip",
 ) -> dict:  # fmt: skip
-    """Time one step of a NequIP network with random weights on a random graph, float32.
+    """Time one step of a network with random weights on a random graph, float32.
 
     A step is energies, their gradient along edge vectors and the forces from it; with
     `training` also the gradients of a force and energy loss in all weights, in eager mode. The
@@ -95,7 +98,7 @@ def bench_step(
     if training and any(v.endswith(SPLINE) for v in variants):
         raise InputError("radial splines are constants and cannot be trained; leave them out")
     with Clock(threads) as clock:
-        potential = random_network(variants[0], lmax, channels, layers, edges / nodes)
+        potential = random_network(variants[0], lmax, channels, layers, edges / nodes, architecture)
         graph = random_graph(nodes, edges)
         jobs = {}
         for name in variants:
@@ -106,21 +109,26 @@ def bench_step(
                 jobs[name] = force_job(made, *graph, scripted_copy=mode == "torchscript")
         times = in_turns(jobs, repeat, clock.now, "step")
     return {
-        "lmax": lmax, "nodes": nodes, "edges": edges, "channels": channels, "layers": layers,
-        "training": training, "mode": "eager" if training else mode, "threads": threads,
-        "repeat": repeat, "clock": clock.name, "variants": _rows(jobs, times),
+        "architecture": architecture, "lmax": lmax, "nodes": nodes, "edges": edges,
+        "channels": channels, "layers": layers, "training": training,
+        "mode": "eager" if training else mode, "threads": threads, "repeat": repeat,
+        "clock": clock.name, "variants": _rows(jobs, times),
     }  # fmt: skip
 
 
-def random_network(variant: str, lmax: int, channels: int, layers: int, neighbors: float):
-    """A `Potential` with seeded random weights and natural parities up to `lmax`, float32."""
+def random_network(
+    variant: str, lmax: int, channels: int, layers: int, neighbors: float,
+    architecture: str = "nequip",
+) -> Potential:  # fmt: skip
+    """Seeded random weights, natural parities up to `lmax` (MACE passes 0e, 1o on), float32."""
     parse_variant(variant.removesuffix(SPLINE))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         potential = build_potential({
-            "architecture": "nequip", "function": variant.split("/")[0].split(":")[0],
+            "architecture": architecture, "function": variant.split("/")[0].split(":")[0],
             "species": ["H", "C", "O"], "cutoff": CUTOFF, "lmax": lmax,
-            "hidden_irreps": natural_irreps(lmax, channels), "num_layers": layers,
+            "hidden_irreps": natural_irreps(1 if architecture == "mace" else lmax, channels),
+            "num_layers": layers,
             "avg_num_neighbors": neighbors,
         })  # fmt: skip
     return potential.to(torch.float32).eval().requires_grad_(False)
@@ -139,13 +147,19 @@ def random_graph(nodes: int, edges: int) -> tuple[torch.Tensor, torch.Tensor, to
 
 
 def variant_of(potential: Potential, name: str) -> Potential:
-    """A copy that runs another algorithm; NAME+spline has radial splines."""
-    made = copy.deepcopy(potential).swap(name.removesuffix(SPLINE))
+    """The same weights with another algorithm; NAME+spline has radial splines."""
+    algorithm = name.removesuffix(SPLINE)
+    config = dict(potential.config)
+    if config["architecture"] == "mace":
+        config["many_body"] = MANY_BODY_OF.get(algorithm, default_many_body("cg"))
+    made = build_potential(config, algorithm).to(potential.dtype).eval().requires_grad_(False)
+    made.load_state_dict(potential.state_dict())
     return spline_radials(made) if name.endswith(SPLINE) else made
 
 
 def force_job(potential, species, edge_index, vectors, scripted_copy: bool) -> Callable:
     """A call that gives (node energies, forces)."""
+    fold_products(potential)
     network = scripted(potential) if scripted_copy else potential.requires_grad_(False)
 
     def job():
@@ -199,8 +213,8 @@ def _heading(result: dict) -> str:
     what = "training step with force loss" if result["training"] else "energy and forces"
     memory = "freed memory kept" if result["retained_memory"] else "plain allocator"
     return (
-        f"{what}, {result['layers']} layers, {result['channels']} channels, lmax "
-        f"{result['lmax']}, {result['nodes']} atoms, {result['edges']} edges, float32, "
+        f"{what}, {result['architecture']}, {result['layers']} layers, {result['channels']} "
+        f"channels, lmax {result['lmax']}, {result['nodes']} atoms, {result['edges']} edges, float32, "
         f"{result['mode']}, {result['threads']} thread(s), {memory}; medians of "
         f"{result['repeat']}, {result['clock']}; compared with the first line"
     )
