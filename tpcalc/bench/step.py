@@ -214,7 +214,7 @@ def _heading(result: dict) -> str:
     memory = "freed memory kept" if result["retained_memory"] else "plain allocator"
     return (
         f"{what}, {result['architecture']}, {result['layers']} layers, {result['channels']} "
-        f"channels, lmax {result['lmax']}, {result['nodes']} atoms, {result['edges']} edges, float32, "
-        f"{result['mode']}, {result['threads']} thread(s), {memory}; medians of "
+        f"channels, lmax {result['lmax']}, {result['nodes']} atoms, {result['edges']} edges, "
+        f"float32, {result['mode']}, {result['threads']} thread(s), {memory}; medians of "
         f"{result['repeat']}, {result['clock']}; compared with the first line"
     )
