@@ -22,7 +22,7 @@ ALLOWED = {
     "o3": set(),
     "kernels": {"o3"},
     "halo": set(),
-    "graph": set(),
+    "graph": {"kernels"},
     "arguments": {"calculator", "kernels"},
     "progress": set(),
     "tables": set(),

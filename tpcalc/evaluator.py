@@ -13,6 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from tpcalc.errors import CheckFailed, InputError
 from tpcalc.graph import Graph, NeighborList, build_graph, concatenate
+from tpcalc.kernels.ops import ops_loaded
 from tpcalc.potential import Potential, energy_and_edge_gradient, forces_from_edges
 
 
@@ -98,24 +99,15 @@ class Evaluator:
             energies, g = energy_and_edge_gradient(
                 self.run, species, edge_index, vectors, graph.num_nodes
             )
-        g = g.double()
-        forces = forces_from_edges(g, edge_index, graph.num_nodes)
+        forces, each = edge_sums(g, vectors, edge_index, graph.num_nodes, virials)
         result = Evaluation(
             energies.detach().cpu().numpy(),
             forces.cpu().numpy(),
-            self._virials(vectors, g, edge_index, graph.num_nodes) if virials else None,
+            each.cpu().numpy() if virials else None,
             graph.num_edges,
         )
         _check_finite(result)
         return result
-
-    def _virials(self, vectors, g, edge_index, num_nodes: int) -> np.ndarray:
-        half = vectors.double().t().unsqueeze(1) * (-0.5 * g).t().unsqueeze(0)  # [3, 3, E]
-        half = half.reshape(9, -1)  # edges last: twice as fast as [E, 3, 3]
-        virials = torch.zeros(9, num_nodes, dtype=torch.float64, device=self.device)
-        for atoms in (edge_index[0], edge_index[1]):
-            virials.scatter_add_(1, atoms.expand(9, -1), half)
-        return virials.t().reshape(num_nodes, 3, 3).cpu().numpy()
 
     def batch(self, structures: list[tuple], max_edges: int = 200_000) -> list[Evaluation]:
         """Many structures (positions, cell, pbc, numbers), as many per call as fit `max_edges`."""
@@ -138,6 +130,27 @@ class Evaluator:
         ends = np.cumsum([g.num_nodes for g in graphs])[:-1]
         parts = [np.split(x, ends) for x in result[:3]]
         return [Evaluation(e, f, v, g.num_edges) for e, f, v, g in zip(*parts, graphs)]
+
+
+def edge_sums(
+    g: torch.Tensor, vectors: torch.Tensor, edge_index: torch.Tensor, num_nodes: int, virials: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Forces [N, 3] and, where wanted, virials [N, 3, 3] (else none), float64, of dE/d(vectors).
+
+    By a compiled op where the ops are loaded, else by torch.
+    """
+    if ops_loaded() and not g.is_cuda:
+        return torch.ops.tpcalc.edge_sums(g, vectors, edge_index, num_nodes, virials)
+    g = g.double()
+    forces = forces_from_edges(g, edge_index, num_nodes)
+    if not virials:
+        return forces, forces.new_zeros(0, 3, 3)
+    half = vectors.double().t().unsqueeze(1) * (-0.5 * g).t().unsqueeze(0)  # [3, 3, E]
+    half = half.reshape(9, -1)  # edges last: twice as fast as [E, 3, 3]
+    each = torch.zeros(9, num_nodes, dtype=torch.float64, device=g.device)
+    for atoms in (edge_index[0], edge_index[1]):
+        each.scatter_add_(1, atoms.expand(9, -1), half)
+    return forces, each.t().reshape(num_nodes, 3, 3)
 
 
 def _check_finite(result: Evaluation) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matscipy.neighbours import neighbour_list
 
 from tpcalc.errors import InputError
+from tpcalc.kernels.ops import ops_loaded
 
 # Å; two atoms closer than this are one atom given twice, no chemistry happens here
 MIN_DISTANCE = 0.01
@@ -112,10 +114,25 @@ class NeighborList:
             self._positions = positions.copy()
             self._key = key
             self.builds += 1
+        if ops_loaded():
+            graph = self._by_op(positions)
+            if graph is not None:
+                return graph
         receivers, senders = self._candidates.edge_index
         vectors = positions.take(senders, axis=0) - positions.take(receivers, axis=0)
         vectors += self._offsets
         return _within(self._candidates._replace(edge_vectors=vectors), self.cutoff)
+
+    def _by_op(self, positions: np.ndarray) -> Graph | None:
+        """The same in one pass; None where atoms lie on top of each other."""
+        index, _, shifts, num_nodes = self._candidates
+        arrays = [np.ascontiguousarray(x) for x in (positions, index, self._offsets, shifts)]
+        *kept, smallest = torch.ops.tpcalc.edges_within(
+            *(torch.from_numpy(x) for x in arrays), self.cutoff
+        )
+        if smallest < MIN_DISTANCE**2:
+            return None
+        return Graph(*(tensor.numpy() for tensor in kept), num_nodes)
 
     @property
     def nbytes(self) -> int:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from e3nn.o3 import Irreps, spherical_harmonics
 from tpcalc.kernels.ops import load_ops, use_ops
+from tpcalc.nn.cutoff import PolynomialCutoff, XplorCutoff
+from tpcalc.nn.double import EdgeLengths
 from tpcalc.nn.gate import Gate
 from tpcalc.nn.linear import Linear, SpeciesLinear
-from tpcalc.nn.radial import SILU_NORM, RadialMLP
+from tpcalc.nn.radial import SILU_NORM, BesselBasis, RadialMLP
 from tpcalc.nn.readout import ScalarReadout
 from tpcalc.o3.harmonics import SphericalHarmonics
 
@@ -142,6 +144,79 @@ def test_harmonics_of_an_edge_without_direction():
     assert torch.isfinite(g).all()
 
 
+class OfEdges(torch.nn.Module):
+    """Features and lengths of edges side by side: [E, num_basis + 1]."""
+
+    def __init__(self, basis):
+        super().__init__()
+        self.basis = basis
+
+    def forward(self, edge_vectors):
+        features, lengths = self.basis.of_edges(edge_vectors)
+        return torch.cat([features, lengths.to(features.dtype).unsqueeze(1)], 1)
+
+
+def edge_vectors(rows):
+    """Lengths 0.5 to 6.5, so beyond the cutoff of 5 too, whatever the direction."""
+    directions = torch.nn.functional.normalize(torch.randn(rows, 3, dtype=torch.float64))
+    return directions * torch.linspace(0.5, 6.5, rows, dtype=torch.float64).unsqueeze(1)
+
+
+CUTOFFS = [
+    *(PolynomialCutoff(5.0, p) for p in (2.0, 5.0, 6.0, 4.5)),
+    XplorCutoff(5.0, 4.0), XplorCutoff(5.0, 0.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("envelope", CUTOFFS)
+def test_features_of_edges(envelope, rows):
+    torch.manual_seed(0)
+    plain, fused = both(OfEdges(BesselBasis(5.0, 8, envelope=envelope)))
+    plain.basis.frequencies[3] *= 1.01  # trained ones are no multiples of the first
+    fused.basis.frequencies.copy_(plain.basis.frequencies)
+    agree(plain, fused, [edge_vectors(rows)])
+
+
+def test_features_of_edges_are_the_formula():
+    """sqrt(2/rc) sin(n pi r/rc) / r (1 - 28 x^6 + 48 x^7 - 21 x^8), far frequencies too."""
+    basis = BesselBasis(5.0, 400, 6.0, "mace")
+    use_ops(basis, True)
+    vectors = edge_vectors(40)
+    r = vectors.norm(dim=1, keepdim=True)
+    x, n = r / 5.0, torch.arange(1, 401, dtype=torch.float64)
+    fall = torch.where(x < 1, 1 - 28 * x**6 + 48 * x**7 - 21 * x**8, 0.0)
+    expected = math.sqrt(2 / 5) * torch.sin(n * math.pi * x) / r * fall
+    features, lengths = basis.of_edges(vectors)
+    torch.testing.assert_close(features, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(lengths, r.squeeze(1), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("as_op", [False, True])
+def test_float32_models_have_the_features_of_float64(as_op):
+    """Rounded once, at the end; frequencies stay float64."""
+    basis, vectors = BesselBasis(5.0, 8), edge_vectors(50).float()
+    exact = basis.of_edges(vectors.double())
+    basis.float()
+    use_ops(basis, as_op)
+    assert basis.frequencies.dtype == torch.float64
+    vectors.requires_grad_(True)
+    features, lengths = basis.of_edges(vectors)
+    assert features.dtype == torch.float32
+    assert lengths.dtype == torch.float64
+    torch.testing.assert_close(features, exact[0].float(), rtol=1.2e-7, atol=1e-12)
+    torch.testing.assert_close(lengths, exact[1], rtol=1e-15, atol=0)
+    (g,) = torch.autograd.grad(lengths.sum(), vectors)  # features unused
+    torch.testing.assert_close(g, (vectors / lengths.unsqueeze(1)).float())
+
+
+def test_lengths_of_edges():
+    torch.manual_seed(0)
+    plain, fused = both(EdgeLengths())
+    agree(plain, fused, [edge_vectors(37)])
+    agree(plain, fused, [edge_vectors(0)])
+
+
 def test_float32_is_the_float64_to_its_round_off():
     torch.manual_seed(0)
     for module, columns in ((RadialMLP(8, [64], 200), 8), (Gate(Irreps(IRREPS[0][0])), None)):
@@ -201,3 +276,13 @@ def test_wrong_arguments_are_told():
         op.gate(x, [0, 2, 3, 3], 1.0, 1.0)
     with pytest.raises(RuntimeError, match="columns"):
         op.harmonics(x, torch.zeros(4, 3, 3), 1)
+    vectors, frequencies = torch.randn(4, 3), torch.ones(2, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="edge vectors must be .* of 3 columns"):
+        op.bessel(x, frequencies, 1.0, [1.0, 5.0, 6.0])
+    with pytest.raises(RuntimeError, match="frequencies must be a float64 CPU vector"):
+        op.bessel(vectors, frequencies.float(), 1.0, [1.0, 5.0, 6.0])
+    for cutoff in ([3.0, 5.0, 6.0], [1.0, 5.0]):
+        with pytest.raises(RuntimeError, match="it must be .kind, radius, parameter"):
+            op.bessel(vectors, frequencies, 1.0, cutoff)
+    with pytest.raises(RuntimeError, match="gradient"):
+        op.bessel_bwd(vectors[:3, :2], None, vectors, frequencies, 1.0, [1.0, 5.0, 6.0])

@@ -14,6 +14,7 @@ from tpcalc.halo import register_halo_exchange
 from tpcalc.kept_species import keep_rows
 from tpcalc.kernels.ops import use_ops
 from tpcalc.nn.cutoff import PolynomialCutoff
+from tpcalc.nn.double import EdgeLengths
 from tpcalc.nn.linear import Linear, SpeciesLinear
 from tpcalc.nn.radial import AgnesiTransform, RadialMLP, ScaledLinear, TransformedBessel
 from tpcalc.nn.readout import ScalarReadout
@@ -121,7 +122,7 @@ class Mace(IsolatedAtoms):
     """
 
     # TorchScript drops branches not taken
-    __constants__ = ["transformed", "repulsive", "splined", "as_op"]
+    __constants__ = ["transformed", "repulsive", "splined", "bessel_alone", "as_op"]
 
     def __init__(self, species: list[str], cutoff: float, variant: str,
                  hidden_irreps: str = "64x0e+64x1o", lmax: int = 3, num_layers: int = 2,
@@ -151,10 +152,12 @@ class Mace(IsolatedAtoms):
         many_body = many_body or products.default_many_body("cg")
         embedding = torch.randn(self.num_species, self.channels, dtype=torch.float64)
         self.embedding = torch.nn.Parameter(embedding)
+        self.edge_lengths = EdgeLengths()
         self.radial_basis = TransformedBessel(cutoff, num_basis)
         self.cutoff = PolynomialCutoff(cutoff, cutoff_p)
         self.cutoff_at_basis = cutoff_at == "basis"
         self.transformed = radial_transform == "agnesi"
+        self.bessel_alone = self.cutoff_at_basis and not self.transformed  # one op makes it
         self.transform = AgnesiTransform(species) if self.transformed else torch.nn.Identity()
         self.splined = False  # see tpcalc.nn.radial_spline
         self.pair_lengths = torch.nn.Identity()
@@ -217,24 +220,40 @@ class Mace(IsolatedAtoms):
     def edge_features(
         self, lengths: torch.Tensor, z_senders: torch.Tensor, z_receivers: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Radial features [E, num_basis], and what multiplies path weights, [E, 1] or None."""
+        """Radial features [E, num_basis], and what multiplies path weights, [E, 1] or None; both
+        made in float64, given in the dtype of the model."""
+        dtype = self.embedding.dtype
         if self.splined:
-            return self.pair_lengths(lengths, z_senders, z_receivers), None
+            return self.pair_lengths(lengths.to(dtype), z_senders, z_receivers), None
         distances = lengths
         if self.transformed:
             distances = self.transform(lengths, z_senders, z_receivers)
         edge_feats = self.radial_basis(distances)
         envelope = self.cutoff(lengths).unsqueeze(1)
         if self.cutoff_at_basis:
-            return edge_feats * envelope, None
-        return edge_feats, envelope
+            return (edge_feats * envelope).to(dtype), None
+        return edge_feats.to(dtype), envelope.to(dtype)
+
+    def of_edges(
+        self, edge_vectors: torch.Tensor, z_senders: torch.Tensor, z_receivers: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Lengths [E] float64, and `edge_features`."""
+        if self.as_op and self.bessel_alone and not self.splined:  # noqa: SIM102
+            if not edge_vectors.is_cuda:
+                basis = self.radial_basis
+                edge_feats, lengths = torch.ops.tpcalc.bessel(
+                    edge_vectors, basis.frequencies, basis.prefactor, self.cutoff.operands
+                )
+                return lengths, edge_feats, None
+        lengths = self.edge_lengths(edge_vectors)
+        edge_feats, envelope = self.edge_features(lengths, z_senders, z_receivers)
+        return lengths, edge_feats, envelope
 
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
         receivers, senders = edge_index[0], edge_index[1]
         zs, zr = species.index_select(0, senders), species.index_select(0, receivers)
-        lengths = (edge_vectors * edge_vectors).sum(1).sqrt()  # [E]
-        edge_feats, envelope = self.edge_features(lengths, zs, zr)
+        lengths, edge_feats, envelope = self.of_edges(edge_vectors, zs, zr)
         bases: list[torch.Tensor] = []
         for basis in self.bases:
             bases.append(basis(edge_vectors))

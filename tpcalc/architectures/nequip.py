@@ -223,8 +223,7 @@ class NequIP(IsolatedAtoms):
     def forward(self, species: torch.Tensor, edge_index: torch.Tensor,
                 edge_vectors: torch.Tensor, n_local: int) -> torch.Tensor:  # fmt: skip
         receivers, senders = edge_index[0], edge_index[1]
-        lengths = (edge_vectors * edge_vectors).sum(1).sqrt()  # [E]
-        edge_feats = self.radial_basis(lengths)  # [E, num_basis]
+        edge_feats, lengths = self.radial_basis.of_edges(edge_vectors)  # [E, num_basis], [E]
         bases: list[torch.Tensor] = []
         for basis in self.bases:
             bases.append(basis(edge_vectors))

@@ -9,26 +9,31 @@ import torch
 from tpcalc.errors import MissingDependency
 from tpcalc.kernels.build import build, compiler
 
-LAST_OP = "harmonics_bwd"  # the youngest op: a library that has it has them all
+LAST_OP = "edge_sums"  # the youngest op: a library that has it has them all
 
 
 def load_ops(progress: bool = True) -> None:
     """Make the ops of `torch.ops.tpcalc` callable; the first call may compile (a minute).
 
     `conv`, `conv_bwd`, `conv_radial`, `conv_radial_bwd`, `radial_table`, `poly`, `poly_bwd`,
-    `linear`, `linear_weight`, `mlp`, `gate`, `harmonics`. Does nothing where they exist: also
-    where the LAMMPS plugin brought them.
+    `linear`, `linear_weight`, `mlp`, `gate`, `harmonics`, `bessel`, `edges_within`, `edge_sums`.
+    Does nothing where they exist: also where the LAMMPS plugin brought them.
 
     Raises:
         MissingDependency: not built yet and no C++ compiler here.
     """
-    if hasattr(torch.ops.tpcalc, LAST_OP):
+    if ops_loaded():
         return
     torch.ops.load_library(str(build(progress=progress)))
 
 
+def ops_loaded() -> bool:
+    """Whether the ops can be called now."""
+    return hasattr(torch.ops.tpcalc, LAST_OP)
+
+
 def use_ops(module: torch.nn.Module, wanted: bool) -> None:
-    """Let the linear layers, networks, gates and harmonics in `module` run as compiled ops, or not.
+    """Let layers, networks, gates, what edges are in `module` run as compiled ops, or not.
 
     Networks do so with the fused variants; numbers differ by round-off alone. Only CPU tensors
     take the ops.
@@ -45,7 +50,7 @@ def use_ops(module: torch.nn.Module, wanted: bool) -> None:
 
 def ops_available() -> bool:
     """Whether `load_ops` can succeed: loaded already, or a compiler is at hand."""
-    if hasattr(torch.ops.tpcalc, LAST_OP):
+    if ops_loaded():
         return True
     try:
         return shutil.which(compiler().split()[0]) is not None

@@ -19,6 +19,7 @@ class PolynomialCutoff(torch.nn.Module):
         super().__init__()
         self.cutoff = float(cutoff)
         self.p = float(p)
+        self.operands = [1.0, self.cutoff, self.p]  # of the op `bessel`
 
     def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
         x = edge_lengths / self.cutoff
@@ -45,6 +46,7 @@ class XplorCutoff(torch.nn.Module):
             raise InputError(f"cutoff_onset {onset} Å must lie in [0, cutoff = {cutoff} Å)")
         self.cutoff = float(cutoff)
         self.onset = float(onset)
+        self.operands = [2.0, self.cutoff, self.onset]  # of the op `bessel`
 
     def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
         r2, on2, off2 = edge_lengths * edge_lengths, self.onset**2, self.cutoff**2

@@ -8,22 +8,27 @@ import torch
 
 from tpcalc.kept_species import keep_rows
 from tpcalc.nn.cutoff import PolynomialCutoff
+from tpcalc.nn.double import Double, edge_lengths
 from tpcalc.nn.elements import numbers_and_radii
 
 # 1 / sqrt(E[silu(z)^2]) for z ~ N(0, 1), by Gauss-Hermite quadrature
 SILU_NORM = 1.676532470331092
 
 
-class BesselBasis(torch.nn.Module):
+class BesselBasis(Double):
     """sqrt(2/rc) sin(n pi r / rc) / r times a polynomial cutoff: [E] -> [E, num_basis].
 
     `prefactor` "mace" gives sqrt(2/rc), "nequip" gives 2/rc; an `envelope` replaces the
-    polynomial cutoff. Source: Gasteiger et al. 2020.
+    polynomial cutoff. `as_op`: with the lengths as one compiled op
+    (`tpcalc.kernels.ops.use_ops`). Source: Gasteiger et al. 2020.
     """
+
+    __constants__ = ["as_op"]  # TorchScript drops branches not taken
 
     def __init__(self, cutoff: float, num_basis: int = 8, cutoff_p: float = 6.0,
                  prefactor: str = "nequip", envelope: torch.nn.Module | None = None):  # fmt: skip
         super().__init__()
+        self.as_op = False
         self.num_basis = num_basis
         frequencies = torch.arange(1, num_basis + 1, dtype=torch.float64) * math.pi / cutoff
         self.frequencies = torch.nn.Parameter(frequencies, requires_grad=False)
@@ -34,6 +39,16 @@ class BesselBasis(torch.nn.Module):
         r = edge_lengths.unsqueeze(1)  # [E, 1]
         envelope = self.cutoff(edge_lengths).unsqueeze(1) * self.prefactor
         return torch.sin(r * self.frequencies) * (envelope / r)
+
+    def of_edges(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[E, 3] -> features [E, num_basis] in the same dtype, lengths [E] float64."""
+        if self.as_op:  # noqa: SIM102
+            if not edge_vectors.is_cuda:
+                return torch.ops.tpcalc.bessel(
+                    edge_vectors, self.frequencies, self.prefactor, self.cutoff.operands
+                )
+        lengths = edge_lengths(edge_vectors)
+        return self.forward(lengths).to(edge_vectors.dtype), lengths
 
 
 class RadialMLP(torch.nn.Module):
@@ -92,7 +107,7 @@ class ScaledLinear(torch.nn.Module):
         return x
 
 
-class AgnesiTransform(torch.nn.Module):
+class AgnesiTransform(Double):
     """Distances in units of the bond: t = 1 / (1 + a s^q / (1 + s^(q-p))), s = 2 r / (Ri + Rj).
 
     Maps [0, inf) onto (0, 1], steepest near the sum of the covalent radii. Constants are
@@ -124,7 +139,7 @@ class AgnesiTransform(torch.nn.Module):
         return 1.0 / (1.0 + a * s.pow(q) / (1.0 + s.pow(q - p)))
 
 
-class TransformedBessel(torch.nn.Module):
+class TransformedBessel(Double):
     """Bessel functions sqrt(2/rc) sin(w t) / t of a (transformed) distance t: [E] -> [E, n].
 
     No cutoff inside: MACE puts it on these functions or on the path weights.

@@ -7,16 +7,20 @@ import copy
 import torch
 
 from tpcalc.errors import InputError
+from tpcalc.kernels.ops import use_ops
+from tpcalc.nn.double import EdgeLengths
 from tpcalc.nn.mace_splines import SplinedRadial, spline_mace
 from tpcalc.nn.radial import BesselBasis
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 
-class LengthFeatures(torch.nn.Module):
-    """Passes the lengths on, where splines need nothing else: [E] -> [E, 1]."""
+class LengthFeatures(EdgeLengths):
+    """In the place of a radial basis, where splines need the lengths alone."""
 
-    def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
-        return edge_lengths.unsqueeze(1)
+    def of_edges(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[E, 3] -> lengths [E, 1] in the same dtype, lengths [E] float64."""
+        lengths = self.forward(edge_vectors)
+        return lengths.to(edge_vectors.dtype).unsqueeze(1), lengths
 
 
 def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch.nn.Module:
@@ -74,4 +78,5 @@ def _spline_nequip(potential: torch.nn.Module, tolerance: float) -> list[SplineT
         layer.radial = SplinedRadial()
         tables.append(table)
     model.radial_basis = LengthFeatures()
+    use_ops(model.radial_basis, True)
     return tables

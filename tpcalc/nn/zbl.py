@@ -7,10 +7,11 @@ import torch
 from tpcalc.errors import InputError
 from tpcalc.kept_species import keep_rows
 from tpcalc.nn.cutoff import PolynomialCutoff
+from tpcalc.nn.double import Double
 from tpcalc.nn.elements import ATOMIC_NUMBERS, numbers_and_radii
 
 
-class Zbl(torch.nn.Module):
+class Zbl(Double):
     """Half of the Ziegler-Biersack-Littmark energy of each edge, summed at its receiver: [n_local].
 
     V(r) = (k Zi Zj / r) phi(r / a) f(r), a = 0.4543 * 0.529 Å / (Zi^0.3 + Zj^0.3), f the
@@ -58,10 +59,10 @@ class Zbl(torch.nn.Module):
         )
         # 14.3996 eV Å = e^2 / (4 pi epsilon_0)
         energy = 0.5 * 14.3996 * zs * zr / r * phi * envelope
-        return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
+        return energy.new_zeros(n_local).index_add(0, receivers, energy)
 
 
-class UniversalZbl(torch.nn.Module):
+class UniversalZbl(Double):
     """Half of the ZBL energy of each edge, summed at its receiver, under the model's cutoff.
 
     V(r) = (k Zi Zj / r) phi(r / a) f(r / rc), a = 0.4685 Å / (Zi^0.23 + Zj^0.23): the universal
@@ -105,4 +106,4 @@ class UniversalZbl(torch.nn.Module):
         phi = phi + 0.50986 * torch.exp(-0.94229 * x) + 0.18175 * torch.exp(-3.19980 * x)
         energy = self.prefactor * zs * zr / r * phi * self.cutoff(r)
         energy = energy * self.strength.index_select(0, z_receivers)
-        return torch.zeros(n_local, dtype=r.dtype, device=r.device).index_add(0, receivers, energy)
+        return energy.new_zeros(n_local).index_add(0, receivers, energy)

@@ -16,6 +16,13 @@ struct Registry {
   torch::Library grad{torch::Library::IMPL, "tpcalc", c10::DispatchKey::Autograd, __FILE__,
                       __LINE__};
 
+  // an op on CPU tensors alone, without derivatives
+  template <class Cpu> void add(const char* name, const std::string& arguments, Cpu* on_cpu) {
+    const std::string full = std::string("tpcalc::") + name;
+    if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
+    def.def((name + arguments).c_str());
+    cpu.impl(name, on_cpu);
+  }
   // without `autograd`: an op that only derivatives of others call
   template <class Cpu, class Meta, class Grad = Cpu>
   void add(const char* name, const std::string& arguments, Cpu* on_cpu, Meta* on_meta,

@@ -61,6 +61,20 @@ struct Harmonics {
   const int64_t* first;            // [lmax + 2] entries of degree l: first[l] .. first[l + 1]
 };
 
+// prefactor sin(w_k r) / r times a cutoff, r the length of an edge vector
+struct Bessel {
+  enum Kind { none, polynomial, xplor };
+  const void *vectors, *g;         // [edges, 3], [edges, num]
+  void *y, *gv;
+  double* lengths;                 // [edges]
+  const double* glengths;          // their gradient, null for none
+  const double* frequencies;       // [num]
+  int64_t num;
+  double prefactor;
+  int64_t kind;
+  double cutoff, parameter;        // parameter: the power, or the onset
+};
+
 struct StepKernels {               // pairs: [float, double]; ranges: rows of this call
   int32_t vector_bytes;
   void (*pack[2])(const void* b, int64_t k, int64_t n, bool transposed, void* out);
@@ -72,6 +86,8 @@ struct StepKernels {               // pairs: [float, double]; ranges: rows of th
   void (*gate_backward[2])(const Gate&, int64_t first, int64_t last);
   void (*harmonics[2])(const Harmonics&, int64_t first, int64_t last);
   void (*harmonics_backward[2])(const Harmonics&, int64_t first, int64_t last);
+  void (*bessel[2])(const Bessel&, int64_t first, int64_t last);
+  void (*bessel_backward[2])(const Bessel&, int64_t first, int64_t last);
 };
 
 const StepKernels& step_kernels_baseline();

@@ -1,4 +1,5 @@
 // Compiled once per instruction set, as conv_kernels.cpp.
+#include "bessel.h"
 #include "gate.h"
 #include "harmonics.h"
 #include "linear.h"
@@ -23,7 +24,7 @@ const StepKernels& TPCALC_JOIN(step_kernels_, TPCALC_ISA)() {
   static const StepKernels kernels = {
       TPCALC_VECTOR_BYTES, BOTH(pack_any), BOTH(linear), BOTH(linear_weight), BOTH(mlp),
       BOTH(mlp_backward), BOTH(gate), BOTH(gate_backward), BOTH(harmonics),
-      BOTH(harmonics_backward)};
+      BOTH(harmonics_backward), BOTH(bessel), BOTH(bessel_backward)};
 #undef BOTH
   return kernels;
 }

@@ -1,4 +1,6 @@
-// The ops around the convolution: linear layers, networks, gate, spherical harmonics.
+// The ops around the convolution: linear layers, networks, gate, what edges are.
+#include "bessel_op.h"
+#include "edge_sums_op.h"
 #include "gate_op.h"
 #include "harmonics_op.h"
 #include "linear_op.h"
@@ -27,4 +29,17 @@ void tpcalc::add_step_ops(Registry& ops) {
           harmonics_meta, harmonics_autograd);
   ops.add("harmonics_bwd", "(Tensor g, Tensor vectors, Tensor steps, int lmax) -> Tensor",
           harmonics_bwd, harmonics_bwd_meta);
+  const std::string bessel_numbers =
+      "Tensor vectors, Tensor frequencies, float prefactor, float[] cutoff) -> ";
+  ops.add("bessel", "(" + bessel_numbers + "(Tensor, Tensor)", bessel, bessel_meta,
+          bessel_autograd);
+  ops.add("bessel_bwd", "(Tensor g, Tensor? glengths, " + bessel_numbers + "Tensor", bessel_bwd,
+          bessel_bwd_meta);
+  ops.add("edges_within",
+          "(Tensor positions, Tensor edge_index, Tensor offsets, Tensor shifts, float cutoff) "
+          "-> (Tensor, Tensor, Tensor, float)",
+          edges_within);
+  ops.add("edge_sums",
+          "(Tensor g, Tensor vectors, Tensor edge_index, int n, bool virials) -> (Tensor, Tensor)",
+          edge_sums);
 }
