@@ -21,23 +21,33 @@ struct SortedEdges {
               int64_t num_receivers)
       : row_ptr(num_receivers + 1), senders(senders_.data_ptr<int64_t>()) {
     const int64_t n = receivers_.size(0), *receivers = receivers_.data_ptr<int64_t>();
-    int64_t low = 0, high = -1, low_s = 0, high_s = -1;
-    bool sorted = true;
+    int64_t outside = 0, outside_s = 0, falls = 0;  // negative once a number was
     for (int64_t e = 0; e < n; e++) {
-      low = std::min(low, receivers[e]), high = std::max(high, receivers[e]);
-      low_s = std::min(low_s, senders[e]), high_s = std::max(high_s, senders[e]);
-      sorted &= e == 0 || receivers[e - 1] <= receivers[e];
+      outside |= receivers[e] | (num_receivers - 1 - receivers[e]);
+      outside_s |= senders[e] | (num_senders - 1 - senders[e]);
+      falls |= receivers[e] - receivers[e ? e - 1 : 0];
     }
-    TORCH_CHECK_INDEX(low >= 0 && high < num_receivers, "tpcalc::conv: receivers lie in [", low,
-                      ", ", high, "], there are ", num_receivers, " nodes to receive");
-    TORCH_CHECK_INDEX(low_s >= 0 && high_s < num_senders, "tpcalc::conv: senders lie in [", low_s,
-                      ", ", high_s, "], there are ", num_senders, " nodes that send");
+    if (outside < 0) refuse("receivers", "nodes to receive", receivers, n, num_receivers);
+    if (outside_s < 0) refuse("senders", "nodes that send", senders, n, num_senders);
+    if (falls >= 0) {
+      int64_t i = 0;
+      for (int64_t e = 0; e < n; e++)
+        while (i <= receivers[e]) row_ptr[i++] = e;
+      while (i <= num_receivers) row_ptr[i++] = n;
+      return;
+    }
     for (int64_t e = 0; e < n; e++) row_ptr[receivers[e] + 1]++;
     for (int64_t i = 0; i < num_receivers; i++) row_ptr[i + 1] += row_ptr[i];
-    if (sorted) return;
     order.resize(n);
     std::vector<int64_t> next(row_ptr.begin(), row_ptr.end() - 1);
     for (int64_t e = 0; e < n; e++) order[next[receivers[e]]++] = e;
+  }
+
+  [[noreturn]] static void refuse(const char* what, const char* nodes, const int64_t* ends,
+                                  int64_t n, int64_t num_nodes) {
+    const auto [low, high] = std::minmax_element(ends, ends + n);
+    TORCH_CHECK_INDEX(false, "tpcalc::conv: ", what, " lie in [", *low, ", ", *high,
+                      "], there are ", num_nodes, " ", nodes);
   }
 
   Graph graph(int64_t first, int64_t last) const {

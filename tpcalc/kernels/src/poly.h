@@ -61,10 +61,8 @@ template <class T, int W> class PolyRows {
       const int64_t kind = kind_of(i);
       int64_t end = i + 1;
       while (end < part_.node_end && kind_of(end) == kind) end++;
-      each_block([&](int64_t c, int n) {
-        pack(p_.coef, kind, c, n, a_);
-        if (p_.tx) pack(p_.tcoef, kind, c, n, ta_);
-      });
+      pack(p_.coef, kind, coef_.data());
+      if (p_.tx) pack(p_.tcoef, kind, tcoef_.data());
       std::fill_n(gcoef_.data(), gcoef_.size(), T(0));
       for (int64_t next; i < end; i = next) {
         next = std::min(i + kNodes, end);
@@ -74,6 +72,7 @@ template <class T, int W> class PolyRows {
         });
         each_block([&](int64_t c, int n) {
           for (int64_t j = i; j < next; j++) {
+            fetch(j + kNodes, c);
             const int64_t first = staged(c, j - i);
             x_ = all_x_.data() + first, gx_ = all_gx_.data() + first;
             one(node(j), c, n);
@@ -122,9 +121,21 @@ template <class T, int W> class PolyRows {
   }
   int64_t node(int64_t i) const { return p_.order ? p_.order[i] : i; }
   int64_t kind_of(int64_t i) const { return p_.species ? p_.species[node(i)] : 0; }
-  void pack(const void* from, int64_t kind, int64_t c, int n, T* to) {
-    gather<T, W>(static_cast<const T*>(from) + kind * t_.num_terms * p_.channels + c,
-                 t_.num_terms, p_.channels, n, to);
+  // Coefficients by blocks, read in their order: they come from memory
+  void pack(const void* from, int64_t kind, T* to) {
+    const T* row = static_cast<const T*>(from) + kind * t_.num_terms * p_.channels;
+    for (int64_t t = 0; t < t_.num_terms; t++, row += p_.channels)
+      for (int64_t b = 0, c = part_.channel; b < blocks_; b++, c += W)
+        gather<T, W>(row + c, 1, 0, static_cast<int>(std::min<int64_t>(W, part_.channel_end - c)),
+                     to + b * vectors(t_.num_terms) + t * W);
+  }
+  // Ask for a share of the features of a node that is copied later, one with each block
+  void fetch(int64_t i, int64_t c) const {
+    if (i >= part_.node_end) return;
+    const int64_t bytes = t_.d_in * p_.channels * sizeof(T), share = bytes / blocks_ + 1;
+    const char* x = static_cast<const char*>(p_.x) + node(i) * bytes;
+    const int64_t from = (c - part_.channel) / W * share;
+    for (int64_t n = from; n < std::min(from + share, bytes); n += 64) __builtin_prefetch(x + n, 0, 2);
   }
   // where the rows of the j-th staged node begin, channels from c on
   int64_t staged(int64_t c, int64_t j) const {

@@ -121,7 +121,7 @@ class CgPolynomialFused(TablesOnCpu, CgPolynomial):
         x = node_feats.unflatten(1, [self.d_in, self.mul])  # [N, d, C]
         folded = self.folded and not self.weights[0].requires_grad
         coef = self.coef if folded else self.op_coefficients()
-        out = torch.ops.tpcalc.poly(
-            x, coef.to(x.dtype), species, self.op_monomials, self.op_terms, self.d_out
-        )
+        if coef.dtype != x.dtype:
+            coef = coef.to(x.dtype)
+        out = torch.ops.tpcalc.poly(x, coef, species, self.op_monomials, self.op_terms, self.d_out)
         return out.flatten(1)
