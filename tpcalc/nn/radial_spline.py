@@ -14,15 +14,6 @@ from tpcalc.nn.radial import BesselBasis
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 
-class LengthFeatures(EdgeLengths):
-    """In the place of a radial basis, where splines need the lengths alone."""
-
-    def of_edges(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[E, 3] -> lengths [E, 1] in the same dtype, lengths [E] float64."""
-        lengths = self.forward(edge_vectors)
-        return lengths.to(edge_vectors.dtype).unsqueeze(1), lengths
-
-
 def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch.nn.Module:
     """A copy of a potential whose radial networks are splines inside the convolutions.
 
@@ -77,6 +68,6 @@ def _spline_nequip(potential: torch.nn.Module, tolerance: float) -> list[SplineT
         layer.conv = conv.splined(table.coef, table.step).to(potential.dtype)
         layer.radial = SplinedRadial()
         tables.append(table)
-    model.radial_basis = LengthFeatures()
+    model.radial_basis = EdgeLengths()  # splines need nothing else
     use_ops(model.radial_basis, True)
     return tables

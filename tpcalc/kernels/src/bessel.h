@@ -14,6 +14,18 @@ struct SinCos {
   Real sin, cos;
 };
 
+// The sine alone, as `sin_cos`, by halves of the circle
+TPCALC_INLINE Real sine(Real x) {
+  using Bits = Vector<double>::index;
+  const auto c = [](double v) { return broadcast<double>(v); };
+  const Real shifted = x * c(0.31830988618379067) + c(6755399441055744.0);
+  const Real n = shifted - c(6755399441055744.0);
+  const Real r = x - n * c(3.14159265346825122833) - n * c(1.21542010130123844986e-10), r2 = r * r;
+  Real s = c(1);
+  TPCALC_UNROLL for (int d = 21; d > 1; d -= 2) s = c(1) - s * (r2 * c(1.0 / (d * (d - 1))));
+  return (Real)((Bits)(s * r) ^ ((Bits)shifted << 63));
+}
+
 // To two units in the last place for |x| < 1e6 (quadrants of pi / 2 in two parts, Taylor)
 TPCALC_INLINE SinCos sin_cos(Real x) {
   using Bits = Vector<double>::index;
@@ -22,8 +34,8 @@ TPCALC_INLINE SinCos sin_cos(Real x) {
   const Real n = shifted - c(6755399441055744.0);
   const Real r = x - n * c(1.57079632673412561417) - n * c(6.07710050650619224932e-11), r2 = r * r;
   Real s = c(1), k = c(1);
-  TPCALC_UNROLL for (int d = 15; d > 1; d -= 2) s = c(1) - s * r2 * c(1.0 / (d * (d - 1)));
-  TPCALC_UNROLL for (int d = 16; d > 0; d -= 2) k = c(1) - k * r2 * c(1.0 / (d * (d - 1)));
+  TPCALC_UNROLL for (int d = 15; d > 1; d -= 2) s = c(1) - s * (r2 * c(1.0 / (d * (d - 1))));
+  TPCALC_UNROLL for (int d = 16; d > 0; d -= 2) k = c(1) - k * (r2 * c(1.0 / (d * (d - 1))));
   s *= r;
   const Bits q = (Bits)shifted, one = q - q + 1, two = one + one;
   const Bits odd = (q & one) == one, flip_sin = (q & two) << 62, flip_cos = ((q + one) & two) << 62;
@@ -88,11 +100,13 @@ template <class T> void bessel(const Bessel& t, int64_t first, int64_t last) {
     Real v[3];
     const Real r = lengths<T>(t, at, n, v);
     for (int e = 0; e < n; e++) t.lengths[at + e] = r[e];
-    if (t.num == 0) continue;
-    const Real scale = broadcast<double>(t.prefactor) * envelope(t, r).value / r;
     T* y = static_cast<T*>(t.y) + at * t.num;
+    if (t.kind == Bessel::length)
+      for (int e = 0; e < n; e++) y[e] = static_cast<T>(r[e]);
+    if (t.kind == Bessel::length || t.num == 0) continue;
+    const Real scale = broadcast<double>(t.prefactor) * envelope(t, r).value / r;
     for (int64_t k = 0; k < t.num; k++) {
-      const Real f = sin_cos(r * broadcast<double>(t.frequencies[k])).sin * scale;
+      const Real f = sine(r * broadcast<double>(t.frequencies[k])) * scale;
       for (int e = 0; e < n; e++) y[e * t.num + k] = static_cast<T>(f[e]);
     }
   }
@@ -107,14 +121,17 @@ template <class T> void bessel_backward(const Bessel& t, int64_t first, int64_t 
     const Real r = lengths<T>(t, at, n, v), inverse = broadcast<double>(1) / r;
     Real by_sin = {}, by_cos = {}, total = {};  // sums of g sin(w r) and g w cos(w r)
     const T* g = static_cast<const T*>(t.g) + at * t.num;
-    for (int64_t k = 0; k < t.num; k++) {
+    const int64_t waves = t.kind == Bessel::length ? 0 : t.num;
+    if (t.kind == Bessel::length && t.num > 0)
+      for (int e = 0; e < n; e++) total[e] = static_cast<double>(g[e]);
+    for (int64_t k = 0; k < waves; k++) {
       const Real w = broadcast<double>(t.frequencies[k]);
       const SinCos f = sin_cos(r * w);
       Real own = {};
       for (int e = 0; e < n; e++) own[e] = static_cast<double>(g[e * t.num + k]);
       by_sin += own * f.sin, by_cos += own * w * f.cos;
     }
-    if (t.num > 0) {
+    if (waves > 0) {
       const Envelope cut = envelope(t, r);
       total = broadcast<double>(t.prefactor) * inverse *
               (by_cos * cut.value + by_sin * (cut.slope - cut.value * inverse));

@@ -21,7 +21,8 @@ namespace {
 
 using Pair = std::tuple<Tensor, Tensor>;
 
-// cutoff: kind, radius, parameter, as `operands` of the classes in tpcalc.nn.cutoff
+// cutoff: kind, radius, parameter, as `operands` of the classes in tpcalc.nn.cutoff; of kind
+// `length` the only feature is the length
 inline Bessel bessel_of(const Tensor& vectors, const Tensor& frequencies, double prefactor,
                         at::ArrayRef<double> cutoff) {
   check_matrix("bessel", "edge vectors", vectors, 3);
@@ -29,13 +30,14 @@ inline Bessel bessel_of(const Tensor& vectors, const Tensor& frequencies, double
                   frequencies.scalar_type() == at::kDouble,
               "tpcalc::bessel: frequencies must be a float64 CPU vector, got ", frequencies.sizes(),
               " ", frequencies.scalar_type(), " on ", frequencies.device());
-  TORCH_CHECK(cutoff.size() == 3 && (cutoff[0] == 0 || cutoff[0] == 1 || cutoff[0] == 2),
-              "tpcalc::bessel: cutoff ", cutoff, "; it must be [kind, radius, parameter], kind 0, 1 "
-              "or 2");
+  TORCH_CHECK(cutoff.size() == 3 && cutoff[0] >= 0 && cutoff[0] <= Bessel::length &&
+                  cutoff[0] == std::floor(cutoff[0]),
+              "tpcalc::bessel: cutoff ", cutoff, "; it must be [kind, radius, parameter], kind 0 to "
+              "3");
   Bessel t{};
   t.vectors = vectors.data_ptr(), t.frequencies = frequencies.data_ptr<double>();
-  t.num = frequencies.size(0), t.prefactor = prefactor;
   t.kind = static_cast<int64_t>(cutoff[0]), t.cutoff = cutoff[1], t.parameter = cutoff[2];
+  t.num = t.kind == Bessel::length ? 1 : frequencies.size(0), t.prefactor = prefactor;
   return t;
 }
 
@@ -59,6 +61,7 @@ inline Tensor envelope_by_ops(const Tensor& r, at::ArrayRef<double> cutoff) {
 inline variable_list bessel_by_ops(const Tensor& vectors, const Tensor& frequencies,
                                    double prefactor, at::ArrayRef<double> cutoff) {
   const Tensor v = vectors.to(at::kDouble), r = at::sqrt(at::sum(at::mul(v, v), 1));
+  if (cutoff[0] == Bessel::length) return {r.unsqueeze(1).to(vectors.scalar_type()), r};
   const Tensor scale = at::div(at::mul(envelope_by_ops(r, cutoff), prefactor), r).unsqueeze(1);
   const Tensor waves = at::sin(at::mul(r.unsqueeze(1), frequencies));
   return {at::mul(waves, scale).to(vectors.scalar_type()), r};
@@ -101,8 +104,10 @@ Tensor bessel_bwd(const Tensor& g_, const std::optional<Tensor>& glengths_, cons
   return gv;
 }
 
-Pair bessel_meta(const Tensor& vectors, const Tensor& frequencies, double, at::ArrayRef<double>) {
-  return {at::empty({vectors.size(0), frequencies.size(0)}, vectors.options()),
+Pair bessel_meta(const Tensor& vectors, const Tensor& frequencies, double,
+                 at::ArrayRef<double> cutoff) {
+  const int64_t num = cutoff[0] == Bessel::length ? 1 : frequencies.size(0);
+  return {at::empty({vectors.size(0), num}, vectors.options()),
           at::empty({vectors.size(0)}, vectors.options().dtype(at::kDouble))};
 }
 Tensor bessel_bwd_meta(const Tensor&, const std::optional<Tensor>&, const Tensor& vectors,
@@ -138,11 +143,13 @@ struct BesselFunction : Function<BesselFunction> {
       return grads;
     }
     static const auto op = typed<decltype(bessel_bwd)>("tpcalc::bessel_bwd");
-    const bool features = g[0].defined();
-    const Tensor none = features ? s[1] : s[1].narrow(0, 0, 0);  // no features wanted: none made
-    const Tensor own = features ? g[0] : at::empty({s[0].size(0), 0}, s[0].options());
     const auto of_lengths = g[1].defined() ? std::optional<Tensor>(g[1]) : std::nullopt;
-    grads[0] = op.call(own, of_lengths, s[0], none, prefactor, cutoff);
+    if (g[0].defined()) {
+      grads[0] = op.call(g[0], of_lengths, s[0], s[1], prefactor, cutoff);
+    } else {
+      const Tensor none = at::empty({s[0].size(0), 0}, s[0].options());
+      grads[0] = op.call(none, of_lengths, s[0], s[1].narrow(0, 0, 0), prefactor, {0.0, 0.0, 0.0});
+    }
     return grads;
   }
 };

@@ -63,13 +63,13 @@ struct Harmonics {
 
 // prefactor sin(w_k r) / r times a cutoff, r the length of an edge vector
 struct Bessel {
-  enum Kind { none, polynomial, xplor };
+  enum Kind { none, polynomial, xplor, length };  // length: the feature is the length itself
   const void *vectors, *g;         // [edges, 3], [edges, num]
   void *y, *gv;
   double* lengths;                 // [edges]
   const double* glengths;          // their gradient, null for none
   const double* frequencies;       // [num]
-  int64_t num;
+  int64_t num;                     // features
   double prefactor;
   int64_t kind;
   double cutoff, parameter;        // parameter: the power, or the onset
