@@ -56,6 +56,7 @@ def export_manifest(potential: Potential, dtype: str) -> dict:
         "algorithm_class": potential.model.layers[0].conv.algorithm_class,
         "radial": "spline" if hasattr(potential, "spline_error") else "network",
         "spline_error": getattr(potential, "spline_error", 0.0),
+        "spline_slope_error": getattr(potential, "spline_slope_error", 0.0),
         "num_layers": potential.num_layers,
         "halo": potential.num_layers > 1,
         "source_sha256": source.get("sha256", ""),

@@ -12,6 +12,7 @@ from tpcalc.calculator import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.export import export_potential
 from tpcalc.kernels.ops import load_ops
+from tpcalc.nn.cutoff import XplorCutoff
 from tpcalc.nn.radial_spline import spline_radials
 from tpcalc.nn.spline_table import SplineTable, fit_splines, spline_values
 from tpcalc.potential import build_potential, energy_and_edge_gradient
@@ -94,6 +95,35 @@ def test_fit_reaches_its_tolerance():
     assert len(coarse.coef) < len(table.coef)
 
 
+@pytest.mark.parametrize("onset", [4.5, 4.0, 3.3, math.pi])
+def test_two_splines_meet_at_a_jump_of_the_second_derivative(onset):
+    cutoff = XplorCutoff(5.0, onset)
+
+    def inner(r):
+        return torch.stack([torch.sin(2 * r), torch.exp(-r)], 1)
+
+    def function(r):
+        return inner(r) * cutoff(r)[:, None]
+
+    table = fit_splines(function, 5.0, break_at=onset)
+    assert table.error < 1e-6
+    assert table.slope_error < 5e-6
+    r = torch.rand(2000, dtype=F64) * 4.5 + 0.5
+    assert (spline_values(table, r) - function(r)).abs().max() < 1.1e-6
+    at = torch.tensor([onset], dtype=F64)
+    for order, limit in ((0, 1e-11), (1, 1e-8)):  # the energy is C1
+        below, above = spline_values(table, at - 1e-12, order), spline_values(table, at, order)
+        assert (above - below).abs().max() < limit
+    assert (spline_values(table, at) - function(at)).abs().max() < 1e-13
+    jump = spline_values(table, at, 2) - spline_values(table, at - 1e-12, 2)
+    exact = -24 * onset**2 / (25 - onset**2) ** 2 * inner(at)  # of the cutoff's closed form
+    torch.testing.assert_close(jump, exact, rtol=0, atol=2e-3 * exact.abs().max().item())
+    assert not spline_values(table, torch.tensor([5.0, 7.0], dtype=F64)).any()
+    piece = (r >= onset).long()
+    out = torch.ops.tpcalc.radial_table(r, piece, table.coef, table.step, 1)
+    torch.testing.assert_close(out, spline_values(table, r, 1), rtol=1e-11, atol=1e-11)
+
+
 def test_kink_is_refused():
     def function(r):
         return (r - math.pi).abs().unsqueeze(1) * (r < 5).unsqueeze(1)
@@ -173,6 +203,22 @@ def test_mace_with_splines(cutoff_at):
     assert 0 < abs(splined.get_forces(atoms) - forces).max() < 1e-4 * abs(forces).max()
     script = TPCalculator(potential, dtype="float64", radial="spline", mode="torchscript")
     assert abs(script.get_forces(atoms) - splined.get_forces(atoms)).max() < 1e-10
+
+
+def test_forces_with_splines_at_an_xplor_cutoff(tmp_path):
+    """The second derivative jumps inside: 1e-5 eV/Å, and the same from an exported file."""
+    potential = random_potential("cg", cutoff_function="xplor", cutoff_onset=3.1).swap("cg/fused")
+    atoms = ethanol()
+    exact = TPCalculator(potential, dtype="float64")
+    splined = TPCalculator(potential, dtype="float64", radial="spline")
+    forces = exact.get_forces(atoms)
+    distances = atoms.get_all_distances()
+    assert ((distances > 3.1) & (distances < 4)).any()  # Å: both splines are used
+    assert 0 < abs(splined.get_forces(atoms) - forces).max() < 1e-5 * max(1, abs(forces).max())
+    script = TPCalculator(potential, dtype="float64", radial="spline", mode="torchscript")
+    assert abs(script.get_forces(atoms) - splined.get_forces(atoms)).max() < 1e-10
+    manifest = export_potential(potential, tmp_path / "x.pt", "float64", "cg/fused", "spline")
+    assert 0 < manifest["spline_slope_error"] < 5e-6
 
 
 def test_splined_potential_cannot_swap():

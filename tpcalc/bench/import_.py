@@ -140,6 +140,7 @@ def run(args: argparse.Namespace) -> dict:
     result |= {"system": args.system, "radial": args.radial}
     if args.radial == "spline":
         result["spline_error"] = ours.potential.spline_error
+        result["spline_slope_error"] = ours.potential.spline_slope_error
     if not args.json:
         _print(result)
     return result
@@ -191,7 +192,8 @@ def _print(result: dict) -> None:
           f"{result['dtype']}, {result['threads']} thread(s), {memory}, {result['mode']}, radial "
           f"{result['radial']}")  # fmt: skip
     if "spline_error" in result:
-        print(f"  splines: {result['spline_error']:.1e} of the largest radial function away")
+        print(f"  splines: {result['spline_error']:.1e} of the largest radial function away, "
+              f"slopes {result['spline_slope_error']:.1e} of the largest")  # fmt: skip
     for row in result["rows"]:
         print(f"  {row['package']:9s} {row['variant']:20s} {row['ms']:9.2f} ms "
               f"(p95 {row['ms_p95']:.2f}, CPU {row['cpu_ms']:.2f}; {row['calls']} calls), "

@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> dict:
             f"{manifest['dtype']}, cutoff {manifest['cutoff']} Å, {' '.join(manifest['species'])}"
         )
         if manifest["radial"] == "spline":
-            print(f"radial splines, error {manifest['spline_error']:.1e} of the path weights")
+            print(
+                f"radial splines, error {manifest['spline_error']:.1e} of the path weights, "
+                f"{manifest['spline_slope_error']:.1e} of their slopes"
+            )
         print(f"LAMMPS: pair_coeff * * {args.out} {' '.join(manifest['species'])}")
     return {"path": str(args.out), **manifest}

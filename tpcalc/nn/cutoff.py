@@ -19,6 +19,7 @@ class PolynomialCutoff(torch.nn.Module):
         super().__init__()
         self.cutoff = float(cutoff)
         self.p = float(p)
+        self.break_at = None  # Å: no jump of the second derivative inside
         self.operands = [1.0, self.cutoff, self.p]  # of the op `bessel`
 
     def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:
@@ -46,6 +47,7 @@ class XplorCutoff(torch.nn.Module):
             raise InputError(f"cutoff_onset {onset} Å must lie in [0, cutoff = {cutoff} Å)")
         self.cutoff = float(cutoff)
         self.onset = float(onset)
+        self.break_at = self.onset or None
         self.operands = [2.0, self.cutoff, self.onset]  # of the op `bessel`
 
     def forward(self, edge_lengths: torch.Tensor) -> torch.Tensor:

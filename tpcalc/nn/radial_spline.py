@@ -14,13 +14,28 @@ from tpcalc.nn.radial import BesselBasis
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 
+class PieceOfLengths(EdgeLengths):
+    """Lengths, and the number of the spline, before or from a break on."""
+
+    def __init__(self, break_at: float):
+        super().__init__()
+        self.break_at = break_at
+
+    def of_edges(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[E, 3] -> lengths and numbers [E, 2] in the same dtype, lengths [E] float64."""
+        feature, lengths = super().of_edges(edge_vectors)
+        piece = (lengths >= self.break_at).to(feature.dtype).unsqueeze(1)
+        return torch.cat([feature, piece], 1), lengths
+
+
 def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch.nn.Module:
     """A copy of a potential whose radial networks are splines inside the convolutions.
 
     Path weights are then never stored, and forces stay exact derivatives of the (splined)
     energy. Where path weights depend on the species of both atoms there is a table for each pair:
-    take `Potential.of_species` first. The copy has `spline_error` (largest of its layers,
-    relative) and `spline_intervals`. It is for inference: nothing in it can be trained or swapped.
+    take `Potential.of_species` first. The copy has `spline_error`, `spline_slope_error` (largest of
+    its layers, relative) and `spline_intervals`. It is for inference: nothing in it can be trained
+    or swapped.
 
     Raises:
         InputError: convolutions that are no fused ones, radial functions that splines cannot
@@ -33,6 +48,7 @@ def spline_radials(potential: torch.nn.Module, tolerance: float = 1e-6) -> torch
     else:
         tables = spline_mace(made, tolerance)
     made.spline_error = max(t.error for t in tables)
+    made.spline_slope_error = max(t.slope_error for t in tables)
     made.spline_intervals = max(t.coef.shape[-2] - 3 for t in tables)
     return made
 
@@ -58,16 +74,19 @@ def _spline_nequip(potential: torch.nn.Module, tolerance: float) -> list[SplineT
     """Radial functions of the distance alone: one table a layer, in place."""
     model, tables = potential.model, []
     basis = copy.deepcopy(model.radial_basis).double()
+    break_at = basis.cutoff.break_at
+    pieces = None if break_at is None else torch.arange(2)
     for layer in model.layers:
         network, conv = copy.deepcopy(layer.radial).double(), layer.conv
 
         def weights(r: torch.Tensor, network=network, conv=conv) -> torch.Tensor:
             return conv.tensor_product.op_weights(network(basis(r)))
 
-        table = fit_splines(weights, potential.cutoff, tolerance)
-        layer.conv = conv.splined(table.coef, table.step).to(potential.dtype)
+        table = fit_splines(weights, potential.cutoff, tolerance, break_at=break_at)
+        layer.conv = conv.splined(table.coef, table.step, pieces).to(potential.dtype)
         layer.radial = SplinedRadial()
         tables.append(table)
-    model.radial_basis = EdgeLengths()  # splines need nothing else
+    # splines need nothing else
+    model.radial_basis = EdgeLengths() if break_at is None else PieceOfLengths(break_at)
     use_ops(model.radial_basis, True)
     return tables
