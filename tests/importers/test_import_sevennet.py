@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.importers.originals import original_model
 from tests.importers.sevennet_small import TYPE_MAP, SmallSevenNet
 from tests.small import crystal
+from tpcalc import TPCalculator
+from tpcalc.bench.workloads import workload
 from tpcalc.errors import InputError
 from tpcalc.graph import build_graph
 from tpcalc.importers import sevennet
@@ -92,3 +95,15 @@ def test_a_model_with_modalities_is_refused(tmp_path):
     path = original_model("sevennet", "mf_0", tmp_path)
     with pytest.raises(InputError, match="use_modality = True"):
         sevennet.load(path)
+
+
+@pytest.mark.imports
+def test_forces_of_sevennet_0_with_splines(tmp_path):
+    """Its XPLOR cutoff's second derivative jumps at 4.5 Å."""
+    potential, _ = sevennet.load(original_model("sevennet", "0", tmp_path))
+    atoms = workload("water:64")
+    exact, splined = (
+        TPCalculator(potential, "cg/fused", dtype="float64", radial=radial).get_forces(atoms)
+        for radial in ("network", "spline")
+    )
+    assert 0 < np.abs(splined - exact).max() < 1e-5

@@ -14,16 +14,16 @@ from tpcalc.nn.radial import BesselBasis
 from tpcalc.nn.spline_table import SplineTable, fit_splines
 
 
-class PieceOfLengths(EdgeLengths):
+class PieceOfLengths(torch.nn.Module):
     """Lengths, and the number of the spline, before or from a break on."""
 
     def __init__(self, break_at: float):
         super().__init__()
-        self.break_at = break_at
+        self.lengths, self.break_at = EdgeLengths(), break_at
 
     def of_edges(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[E, 3] -> lengths and numbers [E, 2] in the same dtype, lengths [E] float64."""
-        feature, lengths = super().of_edges(edge_vectors)
+        feature, lengths = self.lengths.of_edges(edge_vectors)
         piece = (lengths >= self.break_at).to(feature.dtype).unsqueeze(1)
         return torch.cat([feature, piece], 1), lengths
 
