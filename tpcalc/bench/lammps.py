@@ -8,15 +8,17 @@ import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from tpcalc.arguments import set_threads
 from tpcalc.bench.compare import choose_variants
 from tpcalc.bench.md import bench_md
+from tpcalc.bench.step import SPLINE
 from tpcalc.calculator import TPCalculator
 from tpcalc.export import export_potential
 from tpcalc.lammps.deck import md_deck, write_data
-from tpcalc.lammps.run import LammpsRun, run_deck
+from tpcalc.lammps.run import LammpsRun, read_dump, run_deck
 from tpcalc.md import MDSettings
 from tpcalc.progress import progress
 from tpcalc.structures import bare
@@ -36,6 +38,7 @@ COLUMNS = {
     "communication_percent": "comm. % .1f",
     "rss_MB": "MB/rank .0f",
     "dE_eV_atom": "ΔE to ASE/(eV/atom) .0e",
+    "dF_eV_A": "ΔF/(eV/Å) .0e",
     "ase_ms_per_step": "ASE ms/step .3f",
     "against_ase_percent": "over ASE % .1f",
 }
@@ -57,7 +60,8 @@ def bench_lammps(
 
     Args:
         potential: a path or `Potential`.
-        variants: names, None for every exact variant that can run here.
+        variants: names, None for every exact variant that can run here; NAME+spline has its
+            radial networks as splines.
         threads: per rank.
         timestep: fs. skin: Å, the same in ASE.
         with_ase: also time the ASE calculator, with torch as many threads as this process has
@@ -65,9 +69,10 @@ def bench_lammps(
 
     Returns:
         {"rows": ..., "missing": variant -> why not, "settings": ...}. Times are means over the
-        steps after 20 warm ones; `overhead_percent` is what a step spends outside the model and
-        its communication; `efficiency` is against the first number of ranks; on one rank
-        `against_ase_percent` is how much longer a step takes than the ASE calculator's median.
+        steps after 20 warm ones (or as many, of few); `overhead_percent` is what a step spends
+        outside the model and its communication; `efficiency` is against the first number of
+        ranks; on one rank `against_ase_percent` is how much longer a step takes than the ASE
+        calculator's median.
     """
     loaded = TPCalculator(potential).potential
     names, missing = choose_variants(loaded, variants)
@@ -80,12 +85,17 @@ def bench_lammps(
         boundary = write_data(bare(atoms), folder / "atoms.data", loaded.species)
         for name in names:
             file = folder / f"{name.replace('/', '-')}.pt"
-            manifest = export_potential(loaded, file, dtype=dtype, variant=name)
-            deck = md_deck(file, loaded.species, boundary, steps, timestep=timestep, skin=skin)
+            manifest = export_potential(
+                loaded, file, dtype, name.removesuffix(SPLINE),
+                "spline" if name.endswith(SPLINE) else "network",
+            )  # fmt: skip
+            deck = md_deck(file, loaded.species, boundary, steps, min(20, steps), timestep,
+                           skin=skin, forces="forces.dump")  # fmt: skip
             first = None
             for count in ranks:
                 run = run_deck(deck, ranks=count, folder=folder, threads=threads, timeout=3600)
                 row = _row(run, manifest, count, threads, len(atoms), timestep)
+                row["variant"], row["forces"] = name, read_dump(folder / "forces.dump")[0]
                 first = first or row
                 ideal = first["ms_per_step"] * first["ranks"] / count
                 row["efficiency"] = ideal / row["ms_per_step"]
@@ -133,16 +143,21 @@ def _row(
 
 
 def _beside_ase(rows, potential, atoms, names, steps, timestep, skin, dtype, with_ase) -> None:
-    """Add the difference of the first energies, and the step time of the ASE calculator."""
+    """Add the differences of the first energies and forces (from float64 with the radial network),
+    and the step time of the ASE calculator."""
     copy = bare(atoms)
-    copy.calc = TPCalculator(potential, dtype="float64")
-    energy = copy.get_potential_energy()
+    copy.calc = TPCalculator(potential, names[0].removesuffix(SPLINE), dtype="float64")
+    energy, forces = copy.get_potential_energy(), copy.get_forces()
     ase = {}
-    if with_ase:
+    plain = [name for name in names if not name.endswith(SPLINE)]
+    if with_ase and plain:
         settings = MDSettings(steps=steps, timestep=timestep, ensemble="nve")
-        timed = bench_md(potential, atoms, names, settings, dtype=dtype, skin=skin)
+        timed = bench_md(potential, atoms, plain, settings, dtype=dtype, skin=skin)
         ase = {row["variant"]: row["ms_per_step"] for row in timed["rows"]}
     for row in rows:
+        dumped = row.pop("forces")
+        own = np.stack([dumped[f"f{axis}"] for axis in "xyz"], 1)
+        row["dF_eV_A"] = float(np.abs(own - forces).max())
         row["dE_eV_atom"] = abs(row["energy_eV"] - energy) / len(atoms)
         beside = row["ase_ms_per_step"] = ase.get(row["variant"])
         if beside and row["ranks"] == 1:
@@ -155,7 +170,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system", default="3bpa", help="3bpa, water:64, silicon:3 or a file ASE reads (3bpa)"
     )
-    parser.add_argument("--variants", nargs="+", help="names; default: every exact one")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        help="names, NAME+spline for radial splines; default: every exact one",
+    )
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="(1 2)")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--timestep", type=float, default=0.5, help="fs (0.5)")

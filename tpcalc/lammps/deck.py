@@ -45,6 +45,7 @@ def md_deck(
     temperature: float = 300.0,
     skin: float = 1.0,
     seed: int = 4711,
+    forces: str | None = None,
 ) -> str:
     """NVE dynamics of atoms.data: `warm_up` steps, then `steps` that a benchmark counts.
 
@@ -52,7 +53,13 @@ def md_deck(
         exported: NAME.pt of `tpcalc export`.
         species: element of each type of the data file.
         timestep: fs. temperature: K, of the start. skin: Å.
+        forces: a file for the forces of the start.
     """
+    dump = undump = ""
+    if forces is not None:
+        dump = f"dump forces all custom {warm_up + 1} {forces} id fx fy fz\n"
+        dump += 'dump_modify forces format float "%.12g"\n'
+        undump = "undump forces\n"
     return (
         f"units metal\nboundary {boundary}\natom_style atomic\nread_data atoms.data\n"
         f"pair_style tpcalc\npair_coeff * * {Path(exported).resolve()} {' '.join(species)}\n"
@@ -60,5 +67,5 @@ def md_deck(
         f"velocity all create {temperature} {seed} mom yes rot yes loop geom\n"
         f"timestep {timestep * 1e-3}\nfix nve all nve\nthermo {max(1, steps // 10)}\n"
         "thermo_style custom step pe ke etotal\nthermo_modify format float %.15g\n"
-        f"run {warm_up}\nrun {steps}\ninfo out log memory\n"
+        f"{dump}run {warm_up}\n{undump}run {steps}\ninfo out log memory\n"
     )
