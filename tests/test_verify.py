@@ -6,9 +6,10 @@ import torch
 from tests.small import SPECIES, random_potential
 from tpcalc.errors import CheckFailed, InputError
 from tpcalc.graph import build_graph
+from tpcalc.potential import build_potential
 from tpcalc.storage import read_manifest, save_potential
 from tpcalc.tensor_products.base import Convolution
-from tpcalc.verify import probe_structures, verify
+from tpcalc.verify import SPLINED, _splined_species, probe_structures, verify
 
 
 def test_probes_have_all_species_and_shapes():
@@ -75,3 +76,22 @@ def test_unknown_names():
         verify(random_potential(), ["cg/spars"])
     with pytest.raises(InputError, match="unknown dtype 'float16'"):
         verify(random_potential(), dtypes=("float16",))
+
+
+def test_splines_by_pair_are_measured_on_few_elements():
+    """Of twelve; a table for each of the 144 pairs is not made."""
+    species = ["H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg"]
+    torch.manual_seed(3)
+    potential = build_potential({
+        "architecture": "mace", "function": "cg", "species": species, "cutoff": 4.0, "lmax": 1,
+        "hidden_irreps": "4x0e", "radial_hidden": [8], "correlation": 2,
+        "radial_transform": "agnesi",
+    }, "cg/reference")  # fmt: skip
+    stored = [{"numbers": [1, 8, 8]}, {"numbers": [6, 1]}, {"numbers": list(range(1, 13))}]
+    chosen, goldens = _splined_species(potential, {"probes": stored, "tolerance": 1})
+    assert sorted(chosen) == ["C", "H", "O"]
+    assert goldens == {"probes": stored[:2], "tolerance": 1}
+    certificate = verify(potential, dtypes=("float64",), radial="spline")
+    assert certificate["elements"] == species[:SPLINED]
+    assert [row["variant"] for row in certificate["rows"]] == ["cg/fused"]
+    assert 0 < certificate["rows"][0]["forces"] < 1e-4

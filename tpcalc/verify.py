@@ -14,11 +14,13 @@ import time
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 
 import tpcalc
 from tpcalc.autotune import runnable_variants
 from tpcalc.calculator import TPCalculator
 from tpcalc.errors import CheckFailed, InputError, check_name
+from tpcalc.nn.radial_spline import sees_species
 from tpcalc.potential import Potential
 from tpcalc.progress import progress
 from tpcalc.storage import update_manifest
@@ -34,6 +36,7 @@ SPLINE_LIMITS = {
     "float64": {"energy": 1e-5, "forces": 1e-4, "stress": 1e-5, "finite_difference": 1e-6},
     "float32": LIMITS["float32"],
 }
+SPLINED = 8  # elements: 89 would need 7921 tables, for each variant and dtype
 STEP = 1e-4  # Å of the finite differences
 DIRECTIONS = 6  # random directions per structure in which the forces are differentiated
 
@@ -83,7 +86,8 @@ def verify(
         device: anything torch accepts.
         store: write the certificate into the manifest of the file.
         radial: "spline" measures the fused variants with radial splines, against the reference
-            with its network and within `SPLINE_LIMITS`.
+            with its network and within `SPLINE_LIMITS`; where each pair of elements has splines of
+            its own and there are more than `SPLINED` elements, on some of them ("elements").
 
     Returns:
         The certificate: {"rows": one per variant and dtype, "passed", "limits", versions}.
@@ -102,10 +106,13 @@ def verify(
     if radial == "spline" and variants is None:
         names = [name for name in names if name.endswith("/fused")]
     allowed = SPLINE_LIMITS if radial == "spline" else LIMITS
-    probes = probe_structures(own.species, own.cutoff)
+    goldens = stored_goldens(own)
+    species = own.species
+    if radial == "spline":
+        species, goldens = _splined_species(own, goldens)
+    probes = probe_structures(species, own.cutoff)
     structures = list(probes.values())
     expected = calculator.swap(f"{own.config['function']}/reference").evaluate(structures)
-    goldens = stored_goldens(own)
     rows = []
     with progress(len(names) * len(dtypes), "verify", "check") as bar:
         for dtype in dtypes:
@@ -120,6 +127,7 @@ def verify(
         "passed": all(row["passed"] for row in rows),
         "limits": allowed,
         "structures": list(probes),
+        "elements": species,
         "versions": {"tpcalc": tpcalc.__version__, "torch": torch.__version__},
         "machine": platform.machine(),
         "device": str(device),
@@ -180,6 +188,22 @@ def stored_goldens(potential: Potential) -> dict | None:
     if imported is not None and "tolerance" not in imported:
         raise InputError("the manifest has no tolerance of the import; run tpcalc import again")
     return imported
+
+
+def _splined_species(potential: Potential, goldens: dict | None) -> tuple[list[str], dict | None]:
+    """At most `SPLINED` elements, and the stored results that have no others: those of the stored
+    structures of few elements, then the first ones."""
+    if not sees_species(potential) or len(potential.species) <= SPLINED:
+        return potential.species, goldens
+    wanted: dict[str, None] = {}
+    probes = [] if goldens is None else goldens["probes"]
+    for probe in sorted(probes, key=lambda probe: len(set(probe["numbers"]))):
+        both = wanted | dict.fromkeys(chemical_symbols[z] for z in probe["numbers"])
+        wanted = both if len(both) <= SPLINED else wanted
+    wanted = wanted or dict.fromkeys(potential.species[:SPLINED])
+    numbers = {chemical_symbols.index(symbol) for symbol in wanted}
+    kept = [probe for probe in probes if numbers.issuperset(probe["numbers"])]
+    return list(wanted), goldens and {**goldens, "probes": kept}
 
 
 def _against_original(row: dict, calculator: TPCalculator, goldens: dict | None, limits) -> dict:

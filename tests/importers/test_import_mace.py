@@ -1,14 +1,18 @@
 """MACE models: tiny ones against stored results of mace itself, refusals, couplings."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from e3nn.o3 import Irrep, Irreps
 from tests.importers.agreement import assert_goldens
+from tests.importers.originals import original_model, original_python
+from tpcalc.cli import main
 from tpcalc.errors import InputError
 from tpcalc.importers import foreign, mace
 from tpcalc.importers.symmetric import change_of_paths
+from tpcalc.storage import read_manifest
 from tpcalc.tensor_products.symmetric.cg import u_tensors
 
 HERE = Path(__file__).parent
@@ -62,3 +66,23 @@ def test_any_basis_of_couplings_is_solved_for():
     assert torch.allclose(cubes @ change, cubes @ mix, atol=1e-9)
     with pytest.raises(InputError, match="not an equivariant"):
         change_of_paths(irreps, Irrep("1o"), 3, torch.randn_like(own))
+
+
+@pytest.mark.imports
+def test_a_head_is_named_on_the_command_line(tmp_path, capsys):
+    """Two heads: none is taken unasked; the one that is named agrees with mace's."""
+    python, output = original_python("mace"), tmp_path / "heads.safetensors"
+    model = original_model("mace", "tiny_heads", tmp_path)
+    arguments = ["import", str(model), "--from", "mace", "--trust", "--python", python]
+    for head in ([], ["--head", "dft"]):
+        assert main([*arguments, *head, "-o", str(output)]) == 2
+        assert "pbe, scan" in capsys.readouterr().err
+        assert not output.exists()
+    energies = {}
+    for head in ("pbe", "scan"):
+        assert main([*arguments, "--head", head, "-o", str(output), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["difference"]["forces"] < 1e-8
+        entry = read_manifest(output)["imported"]
+        assert entry["head"] == head
+        energies[head] = entry["probes"][0]["energy"]
+    assert abs(energies["pbe"] - energies["scan"]) > 0.1

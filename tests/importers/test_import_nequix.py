@@ -9,6 +9,7 @@ from ase.build import bulk
 from tpcalc import TPCalculator
 from tpcalc.errors import InputError
 from tpcalc.importers import nequix
+from tpcalc.verify import worst_differences
 
 
 def probe(name):
@@ -34,6 +35,21 @@ def test_nequix_mp_1_equals_its_reference(data_dir):
         assert atoms.get_potential_energy() / n == pytest.approx(expected["E"] / n, abs=1e-9)
         assert np.abs(atoms.get_forces() - expected["F"]).max() < 1e-8
         assert np.abs(atoms.get_stress(voigt=False) - expected["S"]).max() < 1e-9
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("variant", ["cg/e3nn", "cg/fused", "cg/so2"])
+def test_swaps_of_nequix_mp_1_are_exact(data_dir, variant):
+    potential, _ = nequix.load(data_dir / "foreign" / "nequix-mp-1.nqx")
+    potential = potential.of_species(["Si", "Cu"])
+    structures = [probe(name) for name in ("Si2_pert", "Cu32")]
+    results, expected = (
+        TPCalculator(potential, name, dtype="float64").evaluate(structures)
+        for name in (variant, "cg/grouped")
+    )
+    worst = worst_differences(results, expected)
+    assert max(worst.values()) < 1e-10
+    assert min(np.abs(e["forces"]).max() for e in expected) > 0.1
 
 
 def write_small(path, seed=0, **changes):

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> dict:
         raise
     if not args.json:
         print(format_table(certificate["rows"], _columns(certificate["rows"])))
+        if args.radial == "spline":
+            print(f"elements: {' '.join(certificate['elements'])}")
         print("all within the limits" + (f"; stored in {args.potential}" if args.store else ""))
     return certificate
 
