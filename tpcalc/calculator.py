@@ -243,8 +243,8 @@ def _results(runs, atoms: Atoms) -> dict:
     energy = float(energies.sum())
     results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
     if volume > 0:
-        results["stress"] = full_3x3_to_voigt_6_stress(-virials.sum(axis=0) / volume)
         results["stresses"] = full_3x3_to_voigt_6_stress(-virials / volume)
+        results["stress"] = results["stresses"].sum(axis=0)
     if len(runs) > 1:
         results["energy_std"] = float(np.std([run.energies.sum() for run in runs]))
         results["forces_std"] = np.std([run.forces for run in runs], axis=0)
