@@ -72,7 +72,7 @@ def bench_lammps(
         steps after 20 warm ones (or as many, of few); `overhead_percent` is what a step spends
         outside the model and its communication; `efficiency` is against the first number of
         ranks; on one rank `against_ase_percent` is how much longer a step takes than the ASE
-        calculator's median.
+        calculator's median; MB are 1e6 bytes.
     """
     loaded = TPCalculator(potential).potential
     names, missing = choose_variants(loaded, variants)
@@ -134,7 +134,7 @@ def _row(
         "ns_per_day": 86400e-6 * timestep / per_step,
         "overhead_percent": 100.0 * (1.0 - (model + communication) / seconds),
         "communication_percent": 100.0 * communication / seconds,
-        "rss_MB": float(memory.group(1)) if memory else None,
+        "rss_MB": float(memory.group(1)) * 2**20 / 1e6 if memory else None,
         "start_s": run.seconds - sum(loop[0] for loop in run.loops),
         "energy_eV": run.thermo[0]["PotEng"][0],
         "drift_eV": run.thermo[-1]["TotEng"][-1] - run.thermo[-1]["TotEng"][0],

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import torch
 from e3nn.o3 import Irreps
 
-from tpcalc.arguments import whole_numbers
+from tpcalc.arguments import add_memory_arguments, retain_if_asked, whole_numbers
 from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
-from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.kernels.ops import load_ops
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
@@ -82,15 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also measure this core's float32 multiply-adds, and each forward's share of them",
     )
-    add("--retain", action="store_true",
-        help="keep freed memory in the process (mallopt), for all variants")  # fmt: skip
+    add_memory_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict:
     """Measure every degree; prints a table each unless --json."""
     variants = args.variants.split(",")
-    if args.retain and not retain_freed_memory():
-        raise InputError("--retain needs glibc; leave it out")
+    retain_if_asked(args)
     results = []
     for lmax in whole_numbers("--lmax", args.lmax, least=0):
         result = bench_layer(

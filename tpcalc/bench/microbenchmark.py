@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tpcalc.analysis.cost import CostCounter
-from tpcalc.arguments import whole_numbers
+from tpcalc.arguments import add_memory_arguments, retain_if_asked, whole_numbers
 from tpcalc.bench.microbenchmark_cases import (
     DEFAULT_BATCH,
     DEFAULT_CHANNELS,
@@ -27,7 +27,6 @@ from tpcalc.bench.microbenchmark_cases import (
 )
 from tpcalc.bench.turns import Clock, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, MissingDependency, check_name
-from tpcalc.kernels.allocator import retain_freed_memory
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
 
@@ -74,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=1)
     add("--repeat", type=int, default=20, help="timed calls each (default 20)")
     add("--backward", action="store_true", help="time forward + backward too")
-    add("--retain", action="store_true", help="keep freed memory in the process (mallopt)")
+    add_memory_arguments(parser)
     add("--csv", metavar="FILE")
     add("--plot", metavar="FILE", help="time, time per degree of freedom, GFLOP/s and GB/s")
 
@@ -82,8 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Measure; print one table and write what was asked for."""
     sweep = _sweep(args)
-    if args.retain and not retain_freed_memory():
-        raise InputError("--retain needs glibc; leave it out")
+    retain_if_asked(args)
     rows: list[dict] = []
     with Clock(args.threads) as clock:
         for place, lmax, at in sweep:

@@ -19,9 +19,9 @@ import numpy as np
 
 
 def peak_memory():
-    """Largest resident memory of this process, MB (ru_maxrss would count the parent's too)."""
+    """Largest resident memory of this process, 1e6 bytes (ru_maxrss counts the parent, too)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1024
+    return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) * 1024 / 1e6
 
 
 def serve(calculator, kind, path, source, answer):
