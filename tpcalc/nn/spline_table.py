@@ -152,7 +152,11 @@ def _with_errors(function: Callable, table: SplineTable, cutoff: float) -> Splin
     r = torch.linspace(0.1, 0.999, points, dtype=torch.float64) * cutoff
     if table.break_at is not None:  # differences would cross it
         r = r[(r - table.break_at).abs() > 1e-3]
-    exact, slope = function(r), _derivative(function, r)
-    error = (spline_values(table, r) - exact).abs().max() / exact.abs().max()
-    slope_error = (spline_values(table, r, 1) - slope).abs().max() / slope.abs().max()
-    return table._replace(error=float(error), slope_error=float(slope_error))
+    largest = torch.zeros(4, dtype=torch.float64)  # of errors and values, of slopes the same
+    for part in r.split(256):  # memory: some ten arrays [points, columns]
+        exact, slope = function(part), _derivative(function, part)
+        errors = spline_values(table, part) - exact, spline_values(table, part, 1) - slope
+        found = [x.abs().max() for x in (errors[0], exact, errors[1], slope)]
+        largest = torch.maximum(largest, torch.stack(found))
+    error, value, slope_error, slope = largest.tolist()
+    return table._replace(error=error / value, slope_error=slope_error / slope)
