@@ -11,7 +11,7 @@ import torch
 
 from tpcalc.errors import InputError
 
-SLOPES = 100.0  # the tolerance of slopes over that of values
+SLOPES = 10.0  # the tolerance of slopes over that of values: forces are made of slopes
 # the same with a break: knots are not spent on it any more, and go into forces
 SLOPES_WITH_BREAK = 5.0
 KNOT = 1e-9  # intervals: closer is at a knot
