@@ -111,7 +111,8 @@ def bench_layer(
 
     `floor` adds `GatherWeighSum` as a last line. `peak` adds the float32 multiply-adds of one core
     as one more job (the fastest of its turns counts), a second forward pass right after the first
-    (its caches are warm: `again`), and the share of `useful_operations` a second in that peak.
+    (its caches are warm: `again`), the share of `useful_operations` a second in that peak, and how
+    long a scripted x + 1 takes after a turn of the first variant (`call_ms`): no call is shorter.
 
     The variants take turns. With one thread the process's CPU time is measured (others on the
     machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
@@ -145,6 +146,7 @@ def bench_layer(
         "num_paths": num_paths, "dtype": dtype,
         "threads": threads, "repeat": repeat,
         "clock": clock.name, "peak_gflops": gflops if peak else None,
+        "call_ms": median_ms(times["call", "forward"]) if peak else None,
         "variants": rows,
     }  # fmt: skip
 
@@ -217,12 +219,23 @@ def _spin() -> int:
 
 
 def _with_peak(jobs: dict) -> dict:
-    found = {}
+    found, first = {}, next(iter(jobs.values()))
     for (name, kind), job in jobs.items():
         found[name, kind] = job
         if kind == "forward":
             found[name, "again"] = job
-    return found | {("peak", "forward"): _spin}
+    one = torch.ones(4)
+    add_one = scripted(_AddOne())
+    return found | {
+        ("again first", "forward"): first,
+        ("call", "forward"): lambda: add_one(one),
+        ("peak", "forward"): _spin,
+    }
+
+
+class _AddOne(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
 
 
 def useful_operations(tensor_product: torch.nn.Module) -> int:
@@ -267,5 +280,10 @@ def _heading(result: dict) -> str:
         f"({result['paths']}), {result['edges']} edges, {result['nodes']} nodes, "
         f"{result['dtype']}, {result['threads']} thread(s), {memory}; medians of "
         f"{result['repeat']}, {result['clock']}; compared with the first line"
-        + (f"; peak of this core {peak:.1f} GFLOP/s" if (peak := result["peak_gflops"]) else "")
+        + (
+            f"; peak of this core {result['peak_gflops']:.1f} GFLOP/s; a scripted x + 1 after a "
+            f"turn of the first {result['call_ms']:.2f} ms"
+            if result["peak_gflops"]
+            else ""
+        )
     )

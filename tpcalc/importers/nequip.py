@@ -278,6 +278,17 @@ def _fill_readout(readout, given: dict, state: dict, gain: float) -> None:
         set_parameter(layer.weight, matrix * factor, f"readout {i}")
 
 
+def refuse_compiled(path: str | Path) -> None:
+    """Raises:
+    InputError: a model of nequip-compile.
+    """
+    if Path(path).suffix in (".pt2", ".pth"):
+        raise InputError(
+            f"{path} was made by nequip-compile: it holds compiled code and no weights by name; "
+            "import the checkpoint (.ckpt) or package (.nequip.zip) that it was made from"
+        )
+
+
 def load(path: str | Path, python) -> tuple[Potential, dict]:
     """A potential from a .ckpt or .nequip.zip file, and what the manifest should say about it.
 
@@ -286,11 +297,7 @@ def load(path: str | Path, python) -> tuple[Potential, dict]:
     Raises:
         InputError: a compiled model, or something that cannot be carried.
     """
-    if Path(path).suffix in (".pt2", ".pth"):
-        raise InputError(
-            f"{path} was made by nequip-compile: it holds compiled code and no weights by name; "
-            "import the checkpoint (.ckpt) or package (.nequip.zip) that it was made from"
-        )
+    refuse_compiled(path)
     description, arrays = foreign.extract(path, "nequip", python)
     extra = {
         "licence": LICENCE,

@@ -38,6 +38,8 @@ def import_model(path, source: str, output, head: str | None = None, python: str
         raise InputError(f"no model at {path}")
     if output.suffix != ".safetensors":
         raise InputError(f"-o {output}: the name must end in .safetensors")
+    if source == "nequip":
+        nequip.refuse_compiled(path)
     interpreter = _interpreter(path, source, python, trust)
     potential, extra = _convert(path, source, head, interpreter)
     probes = probe_structures(potential.species, potential.cutoff)
