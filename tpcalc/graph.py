@@ -63,7 +63,7 @@ def build_graph(positions, cell, pbc, cutoff: float) -> Graph:
     )
     shifts = np.where(pbc, shifts, 0).astype(np.int64)
     order = np.argsort(receivers, kind="stable")
-    edge_index = np.stack([receivers, senders])[:, order].astype(np.int64)
+    edge_index = np.stack([receivers[order], senders[order]]).astype(np.int64)
     shifts = shifts[order]
     vectors = positions[edge_index[1]] - positions[edge_index[0]] + shifts @ cell
     graph = Graph(edge_index, vectors, shifts, len(positions))
