@@ -9,7 +9,7 @@ import torch
 from e3nn.o3 import Irreps
 
 from tpcalc.arguments import add_memory_arguments, retain_if_asked, whole_numbers
-from tpcalc.bench.turns import Clock, check_counts, in_turns, median_ms, p95_ms
+from tpcalc.bench.turns import TURNS, Clock, check_counts, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, check_name
 from tpcalc.export import scripted
 from tpcalc.kernels.ops import load_ops
@@ -27,13 +27,14 @@ COLUMNS = {
     "both_p95_ms": "p95 .3f",
     "forward_times": "times faster .2f",
     "both_times": "(both) .2f",
+    "first_ms": "first/ms .3f",
+    "first_times": "(first) .2f",
     "difference": "difference .1e",
 }
 PEAK_COLUMNS = {
-    "again_ms": "again/ms .3f",
     "gflops": "GFLOP/s .1f",
     "of_peak": "% of peak .1f",
-    "again_of_peak": "(again) .1f",
+    "first_of_peak": "(first) .1f",
 }
 
 
@@ -110,11 +111,12 @@ def bench_layer(
     """Forward, and forward with all three gradients, of each variant as TorchScript.
 
     `floor` adds `GatherWeighSum` as a last line. `peak` adds the float32 multiply-adds of one core
-    as one more job (the fastest of its turns counts), a second forward pass right after the first
-    (its caches are warm: `again`), the share of `useful_operations` a second in that peak, and how
-    long a scripted x + 1 takes after a turn of the first variant (`call_ms`): no call is shorter.
+    as one more job (the fastest of its turns counts), the share of `useful_operations` a second in
+    that peak, and how long a scripted x + 1 takes at first after a turn of the first variant
+    (`call_ms`): no call there is shorter.
 
-    The variants take turns. With one thread the process's CPU time is measured (others on the
+    The variants take turns of at least `turns.TURN`; `first` is the first call of a turn, which
+    finds nothing of its own in the caches. With one thread the process's CPU time is measured (others on the
     machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
 
     Raises:
@@ -139,14 +141,14 @@ def bench_layer(
         times = in_turns(_with_peak(jobs) if peak else jobs, repeat, clock.now, "layer")
     rows = _rows(layers, jobs, times)
     if peak:
-        gflops = 1e-9 * _spin() / min(times["peak", "forward"])
-        _add_shares(rows, layers, times, edges, gflops)
+        gflops = 1e-9 * _spin() / min(times["peak", "forward"].mean)
+        _add_shares(rows, layers, edges, gflops)
     return {
         "lmax": lmax, "channels": channels, "edges": edges, "nodes": nodes, "paths": paths,
         "num_paths": num_paths, "dtype": dtype,
         "threads": threads, "repeat": repeat,
         "clock": clock.name, "peak_gflops": gflops if peak else None,
-        "call_ms": median_ms(times["call", "forward"]) if peak else None,
+        "call_ms": median_ms(times["call", "forward"].first) if peak else None,
         "variants": rows,
     }  # fmt: skip
 
@@ -201,8 +203,10 @@ def _rows(layers: dict, jobs: dict, times: dict) -> list[dict]:
         row = {"variant": name, "class": layer.algorithm_class}
         for kind in ("forward", "both"):
             seconds = times[name, kind]
-            row[f"{kind}_ms"], row[f"{kind}_p95_ms"] = median_ms(seconds), p95_ms(seconds)
-            row[f"{kind}_times"] = median_ms(times[first, kind]) / median_ms(seconds)
+            row[f"{kind}_ms"], row[f"{kind}_p95_ms"] = median_ms(seconds.mean), p95_ms(seconds.mean)
+            row[f"{kind}_times"] = median_ms(times[first, kind].mean) / median_ms(seconds.mean)
+        row["first_ms"] = median_ms(times[name, "forward"].first)
+        row["first_times"] = median_ms(times[first, "forward"].first) / row["first_ms"]
         if name.split("/")[0].split(":")[0] == first.split("/")[0].split(":")[0]:
             want = jobs[first, "forward"]()
             row["difference"] = float(
@@ -219,15 +223,10 @@ def _spin() -> int:
 
 
 def _with_peak(jobs: dict) -> dict:
-    found, first = {}, next(iter(jobs.values()))
-    for (name, kind), job in jobs.items():
-        found[name, kind] = job
-        if kind == "forward":
-            found[name, "again"] = job
     one = torch.ones(4)
     add_one = scripted(_AddOne())
-    return found | {
-        ("again first", "forward"): first,
+    return jobs | {
+        ("the first again", "forward"): next(iter(jobs.values())),
         ("call", "forward"): lambda: add_one(one),
         ("peak", "forward"): _spin,
     }
@@ -251,7 +250,7 @@ def useful_operations(tensor_product: torch.nn.Module) -> int:
     return count
 
 
-def _add_shares(rows: list[dict], layers: dict, times: dict, edges: int, peak: float) -> None:
+def _add_shares(rows: list[dict], layers: dict, edges: int, peak: float) -> None:
     """GFLOP/s of the forward pass of each variant, and its percentage of the peak.
 
     What is useful is counted once a function, by the table of its fused variant: an algorithm
@@ -267,10 +266,9 @@ def _add_shares(rows: list[dict], layers: dict, times: dict, edges: int, peak: f
             product.irreps_out,
         )  # fmt: skip
         work = 1e-6 * edges * useful_operations(fused)
-        row["again_ms"] = median_ms(times[name, "again"])
         row["gflops"] = work / row["forward_ms"]
         row["of_peak"] = 100 * row["gflops"] / peak
-        row["again_of_peak"] = 100 * work / row["again_ms"] / peak
+        row["first_of_peak"] = 100 * work / row["first_ms"] / peak
 
 
 def _heading(result: dict) -> str:
@@ -279,7 +277,7 @@ def _heading(result: dict) -> str:
         f"lmax {result['lmax']}, {result['channels']} channels, {result['num_paths']} paths "
         f"({result['paths']}), {result['edges']} edges, {result['nodes']} nodes, "
         f"{result['dtype']}, {result['threads']} thread(s), {memory}; medians of "
-        f"{result['repeat']}, {result['clock']}; compared with the first line"
+        f"{result['repeat']} {TURNS}, {result['clock']}; compared with the first line"
         + (
             f"; peak of this core {result['peak_gflops']:.1f} GFLOP/s; a scripted x + 1 after a "
             f"turn of the first {result['call_ms']:.2f} ms"

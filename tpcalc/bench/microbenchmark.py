@@ -25,7 +25,7 @@ from tpcalc.bench.microbenchmark_cases import (
     Conditions,
     make_cases,
 )
-from tpcalc.bench.turns import Clock, in_turns, median_ms, p95_ms
+from tpcalc.bench.turns import TURNS, Clock, in_turns, median_ms, p95_ms
 from tpcalc.errors import InputError, MissingDependency, check_name
 from tpcalc.storage import DTYPE_NAMES
 from tpcalc.tables import format_table
@@ -43,6 +43,8 @@ COLUMNS = {
     "ms": "forward/ms .3f",
     "p95_ms": "p95 .3f",
     "times": "times faster .2f",
+    "first_ms": "first/ms .3f",
+    "first_times": "(first) .2f",
     "both_ms": "fwd+bwd/ms .3f",
     "both_times": "(both) .2f",
     "dof": "dof",
@@ -95,8 +97,8 @@ def run(args: argparse.Namespace) -> dict:
         plot(rows, args.plot)
     if not args.json:
         memory = "freed memory kept" if args.retain else "plain allocator"
-        print(f"{args.threads} thread(s), medians of {args.repeat}, {clock.name} (GPU: wall time, "
-              f"synchronised), {memory}; TorchScript; FLOPs and bytes are counted in eager "
+        print(f"{args.threads} thread(s), medians of {args.repeat} {TURNS}, {clock.name} (GPU: "
+              f"wall time, synchronised), {memory}; TorchScript; FLOPs and bytes are counted in eager "
               f"mode; compared with the first variant of each block")  # fmt: skip
         print(format_table(rows, {k: v for k, v in COLUMNS.items() if any(k in r for r in rows)}))
     return {"threads": args.threads, "repeat": args.repeat, "clock": clock.name,
@@ -147,9 +149,9 @@ def _time(cases: list[Case], clock: Callable, repeat: int, backward: bool, title
     times = in_turns(jobs, repeat, clock, title)
     for (k, name), seconds in times.items():
         row = cases[k].row
-        row[name] = median_ms(seconds)
+        row[name] = median_ms(seconds.mean)
         if name == "ms":
-            row["p95_ms"] = p95_ms(seconds)
+            row["p95_ms"], row["first_ms"] = p95_ms(seconds.mean), median_ms(seconds.first)
             _rates(row, cases[k].cost)
     _compare([case.row for case in cases])
 
@@ -183,7 +185,8 @@ def _rates(row: dict, cost: CostCounter) -> None:
 
 def _compare(rows: list[dict]) -> None:
     """Times faster than the first variant of the same place that ran."""
-    for key, name in (("ms", "times"), ("both_ms", "both_times")):
+    for name in ("times", "first_times", "both_times"):
+        key = name.replace("times", "ms")
         first: dict[str, float] = {}
         for row in rows:
             if key in row:
