@@ -95,6 +95,25 @@ def test_wrong_input_is_refused(change, sentence):
         torch.ops.tpcalc.poly(*args.values())
 
 
+@pytest.mark.parametrize("wrong", [(3, 2, 4), (2, 2, 5), (2, 4)])
+def test_wrong_gradients_and_tangents_are_refused(wrong):
+    ops = torch.ops.tpcalc
+    tables = (
+        torch.randn(2, 2, 4), torch.tensor([0, 1]),
+        torch.tensor([[-1, 0], [0, 1]], dtype=torch.int32),
+        torch.tensor([[0, 1], [0, 1]], dtype=torch.int32),
+    )  # fmt: skip
+    x, g = torch.randn(2, 3, 4), torch.randn(2, 2, 4)
+    for given in (torch.randn(wrong), g.double()):
+        with pytest.raises(RuntimeError, match="gradient .* does not fit features"):
+            ops.poly_bwd(given, x, *tables, True)
+        with pytest.raises(RuntimeError, match="gradient .* does not fit features"):
+            ops.poly_double_bwd(given, x, *tables, None, None)
+    for tangents in ((torch.randn(wrong), None), (None, torch.randn(wrong))):
+        with pytest.raises(RuntimeError, match="tangent"):
+            ops.poly_double_bwd(g, x, *tables, *tangents)
+
+
 def test_trees_are_those_of_the_couplings():
     assert FILE.read_text() == trees_source()
 

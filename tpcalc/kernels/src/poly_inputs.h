@@ -1,6 +1,9 @@
 // The arguments of the op on polynomials, checked: on any device.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <optional>
 
 #include "poly_abi.h"
 
@@ -8,6 +11,7 @@ namespace tpcalc {
 namespace {
 
 using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
 #define POLY_TABLES const Tensor &species, const Tensor &monomials, const Tensor &terms
 
 // Throws unless monomials and terms, on the CPU, are what `PolyTable` says
@@ -51,6 +55,23 @@ inline void check_poly(const Tensor& x, const Tensor& coef, POLY_TABLES) {
   for (const Tensor* t : {&coef, &species})
     TORCH_CHECK(t->device() == x.device(), "tpcalc::poly: features are on ", x.device(),
                 " and another argument is on ", t->device(), "; move all of them to one device");
+}
+
+inline void check_gradient(const Tensor& g, const Tensor& x) {
+  TORCH_CHECK(g.dim() == 3 && g.size(0) == x.size(0) && g.size(2) == x.size(2) &&
+                  g.scalar_type() == x.scalar_type() && g.device() == x.device(),
+              "tpcalc::poly_bwd: gradient ", g.sizes(), " ", g.scalar_type(), " on ", g.device(),
+              " does not fit features ", x.sizes(), " ", x.scalar_type(), " on ", x.device());
+}
+
+// The tangent of x or coef; zero where none is given
+inline Tensor tangent(const MaybeTensor& t, const Tensor& of) {
+  if (!t) return at::zeros_like(of);
+  TORCH_CHECK(t->sizes() == of.sizes() && t->scalar_type() == of.scalar_type() &&
+                  t->device() == of.device(),
+              "tpcalc::poly_double_bwd: tangent ", t->sizes(), " ", t->scalar_type(), " on ",
+              t->device(), " of ", of.sizes(), " ", of.scalar_type(), " on ", of.device());
+  return t->contiguous();
 }
 
 }  // namespace

@@ -12,7 +12,6 @@ namespace tpcalc {
 namespace {
 
 using Two = std::tuple<Tensor, Tensor>;
-using MaybeTensor = std::optional<Tensor>;
 
 // The kernels of the instruction set that the convolution uses
 inline const PolyKernels& poly_kernels() {
@@ -99,7 +98,7 @@ Tensor poly(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
 
 // gcoef is without rows where it is not needed
 Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES, bool need_coef) {
-  TORCH_CHECK(g_.dim() == 3, "tpcalc::poly_bwd: gradient ", g_.sizes());
+  check_gradient(g_, x);
   const PolyInputs in(x, coef, species, monomials, terms, g_.size(1));
   const Tensor g = g_.contiguous();
   Tensor gx = at::empty_like(in.x);
@@ -115,10 +114,9 @@ Two poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef, POLY_TABLES,
 Three poly_double_bwd(const Tensor& g_, const Tensor& x,
                       const Tensor& coef, POLY_TABLES, const MaybeTensor& tx,
                       const MaybeTensor& tcoef) {
+  check_gradient(g_, x);
   const PolyInputs in(x, coef, species, monomials, terms, g_.size(1));
-  const Tensor g = g_.contiguous();
-  const Tensor dx = tx ? tx->contiguous() : at::zeros_like(in.x);
-  const Tensor dcoef = tcoef ? tcoef->contiguous() : at::zeros_like(in.coef);
+  const Tensor g = g_.contiguous(), dx = tangent(tx, in.x), dcoef = tangent(tcoef, in.coef);
   Tensor rg = at::empty_like(g), rx = at::empty_like(in.x), rcoef = at::zeros_like(in.coef);
   Poly p = in.poly();
   p.g = g.data_ptr(), p.tx = dx.data_ptr(), p.tcoef = dcoef.data_ptr();

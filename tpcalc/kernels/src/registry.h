@@ -18,21 +18,25 @@ struct Registry {
 
   // an op on CPU tensors alone, without derivatives
   template <class Cpu> void add(const char* name, const std::string& arguments, Cpu* on_cpu) {
-    const std::string full = std::string("tpcalc::") + name;
-    if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
-    def.def((name + arguments).c_str());
+    if (!define(name, arguments)) return;
     cpu.impl(name, on_cpu);
   }
   // without `autograd`: an op that only derivatives of others call
   template <class Cpu, class Meta, class Grad = Cpu>
   void add(const char* name, const std::string& arguments, Cpu* on_cpu, Meta* on_meta,
            Grad* autograd = nullptr) {
-    const std::string full = std::string("tpcalc::") + name;
-    if (c10::Dispatcher::singleton().findSchema({full, ""})) return;
-    def.def((name + arguments).c_str());
+    if (!define(name, arguments)) return;
     cpu.impl(name, on_cpu);
     meta.impl(name, on_meta);
     if (autograd) grad.impl(name, autograd);
+  }
+
+ private:
+  // whether the op was missing
+  bool define(const char* name, const std::string& arguments) {
+    if (c10::Dispatcher::singleton().findSchema({std::string("tpcalc::") + name, ""})) return false;
+    def.def((name + arguments).c_str());
+    return true;
   }
 };
 

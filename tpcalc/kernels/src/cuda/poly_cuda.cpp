@@ -4,7 +4,6 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <vector>
 
@@ -14,8 +13,6 @@
 
 namespace tpcalc::cuda {
 namespace {
-
-using MaybeTensor = std::optional<Tensor>;
 
 // The tables of a polynomial in device memory
 struct TermTables {
@@ -106,13 +103,6 @@ Tensor poly(const Tensor& x, const Tensor& coef, POLY_TABLES, int64_t d_out) {
   return out;
 }
 
-void check_gradient(const Tensor& g, const Tensor& x) {
-  TORCH_CHECK(g.dim() == 3 && g.size(0) == x.size(0) && g.size(2) == x.size(2) &&
-                  g.scalar_type() == x.scalar_type() && g.device() == x.device(),
-              "tpcalc::poly_bwd: gradient ", g.sizes(), " ", g.scalar_type(), " on ", g.device(),
-              " does not fit features ", x.sizes(), " ", x.scalar_type(), " on ", x.device());
-}
-
 std::tuple<Tensor, Tensor> poly_bwd(const Tensor& g_, const Tensor& x, const Tensor& coef,
                                     POLY_TABLES, bool need_coef) {
   check_gradient(g_, x);
@@ -132,9 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> poly_double_bwd(const Tensor& g_, const Tenso
                                                    const MaybeTensor& tcoef) {
   check_gradient(g_, x);
   Call call(x, coef, species, monomials, terms, g_.size(1));
-  const Tensor g = g_.contiguous();
-  const Tensor dx = tx ? tx->contiguous() : at::zeros_like(call.x);
-  const Tensor dcoef = tcoef ? tcoef->contiguous() : at::zeros_like(call.coef);
+  const Tensor g = g_.contiguous(), dx = tangent(tx, call.x), dcoef = tangent(tcoef, call.coef);
   Tensor rg = at::empty_like(g), rx = at::empty_like(call.x), rcoef = at::empty_like(call.coef);
   Polynomial& p = call.p;
   p.g = g.data_ptr(), p.tx = dx.data_ptr(), p.tcoef = dcoef.data_ptr();
