@@ -17,12 +17,13 @@ def _ops():
 class Dense:
     """A random table of couplings and the same sum by einsum."""
 
-    def __init__(self, sizes, merged=False, overlap=0):
+    def __init__(self, sizes, merged=False, overlap=0, empty=0):
         generator = torch.Generator().manual_seed(1)
         self.rows, h, w, out = [], 0, 0, 0
         for d1, d2, d3, mul in sizes:
             c = torch.randn(d1, d2, d3, generator=generator, dtype=F64)
             c[torch.rand(c.shape, generator=generator) < 0.3] = 0
+            c[:, :, :empty] = 0
             self.rows.append(Coupling(c, list(range(d2)), mul, h, mul, w, out, mul))
             h, w = h + d1 * mul, w + mul
             out += 0 if merged else d3 * mul - overlap
@@ -61,7 +62,9 @@ TABLES = {
     "one vector": Dense([(3, 3, 3, 8), (3, 5, 1, 8)]),
     "two vectors": Dense([(3, 3, 5, 16), (1, 3, 3, 16)]),
     "tails": Dense([(3, 5, 3, 7), (5, 3, 5, 19), (1, 1, 1, 1)]),
-    "beyond the templates": Dense([(9, 5, 11, 4), (2, 3, 4, 9), (13, 3, 1, 8)]),
+    "cut to the shapes": Dense([(9, 5, 11, 4), (2, 3, 4, 9), (13, 3, 1, 8), (15, 2, 7, 16)]),
+    "merged and cut": Dense([(9, 3, 9, 8), (3, 3, 9, 8), (9, 2, 9, 8)], merged=True),
+    "cut, pieces empty": Dense([(9, 3, 9, 8), (3, 3, 9, 8), (5, 2, 3, 8)], empty=5),
     "merged": Dense([(3, 3, 3, 8), (5, 3, 3, 8), (1, 3, 3, 8)], merged=True),
     "overlapping in part": Dense([(3, 3, 3, 8), (3, 3, 3, 8)], overlap=5),
 }
@@ -104,6 +107,26 @@ def test_only_the_gradients_asked_for(wanted):
     for a, b in zip(grads[0::2], grads[1::2]):
         for x, z in zip(a, b):
             torch.testing.assert_close(x, z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["cg", "gaunt", "shared"])
+def test_degree_5(variant):
+    """Rows cut to the compiled shapes, against e3nn and the other references."""
+    irreps = "+".join(f"8x{n}{'eo'[n % 2]}" for n in range(6))
+    reference = {"cg": "cg/e3nn", "gaunt": "gaunt/reference", "shared": "shared/reference"}
+    edge = irreps.replace("8x", "")
+    layers = [
+        convolution(name, irreps, edge, irreps) for name in (f"{variant}/fused", reference[variant])
+    ]
+    x, w = torch.randn(3, 288, dtype=F64), torch.randn(7, layers[0].weight_numel, dtype=F64)
+    ends = torch.randint(3, (7,)), torch.randint(3, (7,))
+    leaves = (x.requires_grad_(True), torch.randn(7, 36, dtype=F64).requires_grad_(True),
+              w.requires_grad_(True))  # fmt: skip
+    outs = [layer(*leaves, *ends, 3) for layer in layers]
+    torch.testing.assert_close(*outs, rtol=1e-12, atol=1e-12)
+    probe = torch.randn_like(outs[0])
+    for a, b in zip(*(torch.autograd.grad(out, leaves, probe) for out in outs)):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-11)
 
 
 def test_gradcheck():

@@ -45,7 +45,7 @@ def emulated(tmp_path_factory) -> str:
 
 def test_emulated_kernels_pass_the_tests_of_the_cpu_ops(emulated):
     """Values, first and second derivatives in float64 against dense sums (1e-12): tails, shapes
-    beyond the templates, merged and overlapping blocks, no edges, nodes without neighbours."""
+    cut to the shapes, merged and overlapping blocks, no edges, nodes without neighbours."""
     run = _run(
         "import sys, torch, pytest; from tpcalc.kernels.ops import load_ops; load_ops()\n"
         f"torch.ops.load_library({emulated!r})\n"

@@ -116,8 +116,9 @@ def bench_layer(
     (`call_ms`): no call there is shorter.
 
     The variants take turns of at least `turns.TURN`; `first` is the first call of a turn, which
-    finds nothing of its own in the caches. With one thread the process's CPU time is measured (others on the
-    machine do not count), with more the wall time. Medians and 95th percentiles of `repeat`.
+    finds nothing of its own in the caches. With one thread the process's CPU time is measured
+    (others on the machine do not count), with more the wall time. Medians and 95th percentiles of
+    `repeat`.
 
     Raises:
         InputError: an unknown name, a count below one, or `peak` with more than one thread or

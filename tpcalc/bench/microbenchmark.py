@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> dict:
     if not args.json:
         memory = "freed memory kept" if args.retain else "plain allocator"
         print(f"{args.threads} thread(s), medians of {args.repeat} {TURNS}, {clock.name} (GPU: "
-              f"wall time, synchronised), {memory}; TorchScript; FLOPs and bytes are counted in eager "
-              f"mode; compared with the first variant of each block")  # fmt: skip
+              f"wall time, synchronised), {memory}; TorchScript; FLOPs and bytes are counted in "
+              f"eager mode; compared with the first variant of each block")  # fmt: skip
         print(format_table(rows, {k: v for k, v in COLUMNS.items() if any(k in r for r in rows)}))
     return {"threads": args.threads, "repeat": args.repeat, "clock": clock.name,
             "retained_memory": args.retain, "rows": rows}  # fmt: skip

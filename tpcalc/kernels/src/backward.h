@@ -25,7 +25,6 @@ template <class T> struct LaneSums {
         columns(kEdges * padded * lanes<T>) {}
 
   void clear(int n) { std::fill_n(columns.data(), n * padded * lanes<T>, T(0)); }
-  void clear_entries(int n) { std::fill_n(entries.data(), n * lanes<T>, T(0)); }
 
   TPCALC_INLINE void add(const Plan& plan, const Row& row, int e) {
     constexpr int L = lanes<T>;
@@ -93,7 +92,7 @@ TPCALC_INLINE void backward_edge(const Row& row, const T* __restrict__ g, const 
   }
 }
 
-// Channels from c0 on, any shape; adds to the first lane of `entries`
+// Channels from c0 on; adds to the first lane of `entries`
 template <class T>
 void backward_any(const Row& row, const T* g, const T* h, const T* w, T* gh, T* gw, const T* m,
                   T* entries, int c0, bool fresh_w) {
@@ -134,18 +133,6 @@ template <class T, int D1, int D3, uint64_t MASK> void backward_row(const Backwa
     T *gh = s.gh[e] + row.h_offset, *gw = s.gw[e] + row.w_offset;
     backward_edge<T, D1, D3, MASK, 0>(row, g, h, w, gh, gw, k.m + e, entries, whole, fresh);
     if (whole < row.channels) backward_any<T>(row, g, h, w, gh, gw, k.m + e, entries, whole, fresh);
-    k.sums.add(k.plan, row, e);
-  }
-}
-
-template <class T> void backward_row_any(const BackwardWork<T>& k) {
-  const Row& row = k.plan.rows[k.r];
-  const BackwardSpan<T>& s = k.span;
-  for (int e = 0; e < k.n; e++) {
-    k.sums.clear_entries(row.d1 * row.d3);
-    backward_any<T>(row, s.g[e] + row.out_offset, s.h[e] + row.h_offset, s.w[e] + row.w_offset,
-                    s.gh[e] + row.h_offset, s.gw[e] + row.w_offset, k.m + e,
-                    k.sums.entries.data(), 0, k.plan.writes_w[k.r]);
     k.sums.add(k.plan, row, e);
   }
 }
@@ -192,9 +179,7 @@ template <class T> void backward(const Plan& plan, const Graph& graph, const Bac
         if (gw) prefetch_to_write<T>(gw + at_w + row.w_offset, row.channels);
       }
       const T* m = matrices.m.data() + int64_t(plan.m_offset[r]) * kEdges;
-      const int shape = plan.kernel[r];
-      const BackwardWork<T> work{plan, span, sums, m, r, chunk.n};
-      shape < 0 ? backward_row_any<T>(work) : backward_shapes<T>[shape](work);
+      backward_shapes<T>[plan.kernel[r]]({plan, span, sums, m, r, chunk.n});
     }
     if (gy) sums.write(chunk, gy);
     if (b.gr) radial.write(chunk, static_cast<T*>(b.gr));

@@ -25,7 +25,7 @@ struct Plan {
   const Row* rows;
   int32_t num_rows;
   const int32_t* m_offset;         // [rows] first M entry of a row among all rows
-  const int32_t* kernel;           // [rows] index into the table of compiled shapes, -1: generic
+  const int32_t* kernel;           // [rows] index into the table of compiled shapes
   const uint8_t* writes_out;       // [rows] 1: first to touch its outputs, stores instead of adds
   const uint8_t* writes_w;         // [rows] the same for the gradient of its weights
   const Coupling* couplings;       // sorted by (row, entry)

@@ -1,6 +1,7 @@
 #include "conv_plan.h"
 
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 
 #include "blocks.h"
+#include "split_rows.h"
 
 namespace tpcalc {
 namespace {
@@ -73,8 +75,7 @@ void check_tables(const at::Tensor& paths, const at::Tensor& couplings, const at
 
 int smallest_shape(const Shape* shapes, int n, const Row& r, const Coupling* couplings) {
   uint64_t mask = 0;
-  if (r.d1 * r.d3 <= 64)
-    for (int c = r.nz_begin; c < r.nz_end; c++) mask |= 1ull << couplings[c].entry;
+  for (int c = r.nz_begin; c < r.nz_end; c++) mask |= 1ull << couplings[c].entry;
   int best = -1;
   for (int s = 0; s < n; s++) {
     if (shapes[s].d1 != r.d1 || shapes[s].d3 != r.d3 || (mask & ~shapes[s].mask)) continue;
@@ -82,6 +83,7 @@ int smallest_shape(const Shape* shapes, int n, const Row& r, const Coupling* cou
         __builtin_popcountll(shapes[s].mask) < __builtin_popcountll(shapes[best].mask))
       best = s;
   }
+  TORCH_INTERNAL_ASSERT(best >= 0, "no compiled shape for ", r.d1, " x ", r.d3);
   return best;
 }
 
@@ -89,12 +91,16 @@ const Kernels& widest_kernels() { return *available_kernels().front(); }
 
 ConvPlan::ConvPlan(const at::Tensor& paths, const at::Tensor& couplings, const at::Tensor& coef,
                    at::ScalarType dtype, const Widths& widths)
-    : widths_(widths), dtype_(dtype), given_coef_(coef.clone()), coef_(coef.to(dtype).clone()) {
+    : widths_(widths), dtype_(dtype), given_coef_(coef.clone()) {
   const Row* rows = static_cast<const Row*>(paths.data_ptr());
   const Coupling* nz = static_cast<const Coupling*>(couplings.data_ptr());
-  rows_.assign(rows, rows + paths.size(0));
-  couplings_.assign(nz, nz + couplings.size(0));
+  given_rows_.assign(rows, rows + paths.size(0));
+  given_couplings_.assign(nz, nz + couplings.size(0));
   check_rows();
+  SplitRows split(given_rows_.data(), paths.size(0), nz);
+  rows_ = std::move(split.rows), couplings_ = std::move(split.couplings);
+  coef_ = coef.to(dtype).index_select(0, at::tensor(split.from));
+  number_entries();
   std::vector<Block> out, w;
   for (const Row& r : rows_) {
     out.push_back({r.out_offset, r.out_stride, r.d3, r.channels});
@@ -119,11 +125,10 @@ ConvPlan::ConvPlan(const at::Tensor& paths, const at::Tensor& couplings, const a
   plan.coef_by_column = coef_by_column_.data_ptr();
 }
 
-void ConvPlan::check_rows() {
+void ConvPlan::check_rows() const {
   const auto [h_dim, y_dim, w_dim, out_dim] = widths_;
-  int64_t num_m = 0, num_nz = static_cast<int64_t>(couplings_.size());
-  plan.max_channels = 0;
-  for (const Row& r : rows_) {
+  const int64_t num_nz = static_cast<int64_t>(given_couplings_.size());
+  for (const Row& r : given_rows_) {
     TORCH_CHECK(r.d1 > 0 && r.d3 > 0 && r.d1 < 64 && r.d3 < 64 && r.channels > 0 &&
                     r.h_offset >= 0 && r.h_stride >= 0 && r.w_offset >= 0 && r.out_offset >= 0 &&
                     r.out_stride >= 0 && 0 <= r.nz_begin && r.nz_begin <= r.nz_end &&
@@ -138,18 +143,23 @@ void ConvPlan::check_rows() {
     TORCH_CHECK(out_end <= out_dim, "tpcalc::conv: the output has ", out_dim,
                 " columns, the path table needs at least ", out_end);
     for (int n = r.nz_begin; n < r.nz_end; n++)
-      TORCH_CHECK(couplings_[n].entry >= 0 && couplings_[n].entry < r.d1 * r.d3 &&
-                      couplings_[n].column >= 0 && couplings_[n].column < y_dim,
+      TORCH_CHECK(given_couplings_[n].entry >= 0 && given_couplings_[n].entry < r.d1 * r.d3 &&
+                      given_couplings_[n].column >= 0 && given_couplings_[n].column < y_dim,
                   "tpcalc::conv: the edge basis has ", y_dim, " columns, the coupling table needs ",
-                  couplings_[n].column + 1, " (entry ", couplings_[n].entry, ")");
+                  given_couplings_[n].column + 1, " (entry ", given_couplings_[n].entry, ")");
     for (int n = r.nz_begin + 1; n < r.nz_end; n++)
-      TORCH_CHECK(couplings_[n - 1].entry <= couplings_[n].entry,
+      TORCH_CHECK(given_couplings_[n - 1].entry <= given_couplings_[n].entry,
                   "tpcalc::conv: the couplings of a row must be sorted by entry");
-    m_offset_.push_back(static_cast<int32_t>(num_m));
-    num_m += r.d1 * r.d3;
+  }
+}
+
+void ConvPlan::number_entries() {
+  plan.num_m = plan.max_channels = 0;
+  for (const Row& r : rows_) {
+    m_offset_.push_back(plan.num_m);
+    plan.num_m += r.d1 * r.d3;
     plan.max_channels = std::max(plan.max_channels, r.channels);
   }
-  plan.num_m = static_cast<int32_t>(num_m);
 }
 
 // The widest vectors that divide all channel numbers; for each row the smallest compiled shape
@@ -195,11 +205,12 @@ bool ConvPlan::matches(const at::Tensor& paths, const at::Tensor& couplings, con
   const auto same = [](const void* a, const void* b, size_t n) {
     return n == 0 || std::memcmp(a, b, n) == 0;
   };
-  return dtype == dtype_ && widths == widths_ && paths.size(0) == int64_t(rows_.size()) &&
-         couplings.size(0) == int64_t(couplings_.size()) &&
+  return dtype == dtype_ && widths == widths_ && paths.size(0) == int64_t(given_rows_.size()) &&
+         couplings.size(0) == int64_t(given_couplings_.size()) &&
          coef.scalar_type() == given_coef_.scalar_type() &&
-         same(paths.data_ptr(), rows_.data(), rows_.size() * sizeof(Row)) &&
-         same(couplings.data_ptr(), couplings_.data(), couplings_.size() * sizeof(Coupling)) &&
+         same(paths.data_ptr(), given_rows_.data(), given_rows_.size() * sizeof(Row)) &&
+         same(couplings.data_ptr(), given_couplings_.data(),
+              given_couplings_.size() * sizeof(Coupling)) &&
          same(coef.data_ptr(), given_coef_.data_ptr(), given_coef_.nbytes());
 }
 

@@ -19,10 +19,10 @@ struct Widths {
 // The widest instruction set of this machine
 const Kernels& widest_kernels();
 
-// Index of the smallest of n shapes that holds the non-zeros of a row, -1: none
+// Index of the smallest of n shapes that holds the non-zeros of a row
 int smallest_shape(const Shape* shapes, int n, const Row& row, const Coupling* couplings);
 
-// Owns what a Plan points to
+// Owns what a Plan points to: rows are those of the table, cut to compiled shapes
 class ConvPlan {
  public:
   // Throws c10::Error for a table that does not fit the widths of h, y, w and out.
@@ -36,13 +36,14 @@ class ConvPlan {
   bool zero_out, zero_w;  // these results must be zeroed before the kernel runs
 
  private:
-  void check_rows();
+  void check_rows() const;
+  void number_entries();
   void choose_kernels();
   void sort_by_column();
   Widths widths_;
   at::ScalarType dtype_;
-  std::vector<Row> rows_;
-  std::vector<Coupling> couplings_, by_column_;
+  std::vector<Row> given_rows_, rows_;
+  std::vector<Coupling> given_couplings_, couplings_, by_column_;
   std::vector<int32_t> m_offset_, kernel_;
   std::vector<uint8_t> writes_out_, writes_w_;
   at::Tensor given_coef_, coef_, coef_by_column_;

@@ -115,15 +115,6 @@ template <class T, int D1, int D3, uint64_t MASK> void double_row(const DoubleWo
   }
 }
 
-template <class T> void double_row_any(const DoubleWork<T>& k) {
-  const Row& row = k.plan.rows[k.r];
-  for (int e = 0; e < k.n; e++) {
-    k.sums.clear_entries(row.d1 * row.d3);
-    double_any<T>(row, {k.span, row, e, k.m, k.dm, k.sums.entries.data()}, 0, k.plan.writes_w[k.r]);
-    k.sums.add(k.plan, row, e);
-  }
-}
-
 template <class T> using DoubleRow = void (*)(const DoubleWork<T>&);
 template <class T> constexpr DoubleRow<T> double_shapes[] = {
 #define X(d1, d3, mask) double_row<T, d1, d3, mask>,
@@ -164,10 +155,8 @@ void double_backward(const Plan& plan, const Graph& graph, const DoubleBackward&
     sums.clear(chunk.n);
     for (int r = 0; r < plan.num_rows; r++) {
       const int64_t offset = int64_t(plan.m_offset[r]) * kEdges;
-      const int shape = plan.kernel[r];
-      const DoubleWork<T> work{plan, span, sums, m.m.data() + offset, dm.m.data() + offset, r,
-                               chunk.n};
-      shape < 0 ? double_row_any<T>(work) : double_shapes<T>[shape](work);
+      double_shapes<T>[plan.kernel[r]](
+          {plan, span, sums, m.m.data() + offset, dm.m.data() + offset, r, chunk.n});
     }
     sums.write(chunk, static_cast<T*>(b.ry));
   }

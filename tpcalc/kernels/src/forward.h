@@ -53,7 +53,7 @@ void forward_block(const Row& row, const ForwardSpan<T>& s, int c0) {
     }
 }
 
-// Any shape and any number of channels
+// Channels from c0 on, any number
 template <class T> void forward_any(const Row& row, const ForwardSpan<T>& s, int c0) {
   const int n = row.channels - c0;
   T* out = s.out + row.out_offset + c0;
@@ -91,10 +91,6 @@ template <class T> inline void forward_row(const Plan& plan, int r, const Forwar
   const Row& row = plan.rows[r];
   const int shape = plan.kernel[r];
   const int left = row.channels - c0;
-  if (shape < 0) {
-    if (c0 == 0) forward_any<T>(row, s, 0);
-    return;
-  }
   const bool wide_is_two = !(row.d3 > 5 && registers == 16);
   if (left >= 2 * L && wide_is_two) return forward_wide<T>[shape](row, s, c0);
   if (left >= L) forward_narrow<T>[shape](row, s, c0);

@@ -44,7 +44,7 @@ template <class T, bool TO_SENDERS> struct GatherRow {
   static __device__ void run(const S& s, const Row& row, const GatherWork<T>& work) {
     const Gather& f = work.f;
     const int64_t begin = work.edges.row_ptr[work.node], end = work.edges.row_ptr[work.node + 1];
-    const int height = TO_SENDERS ? s.d1() : s.d3();
+    constexpr int height = TO_SENDERS ? S::d1() : S::d3();
     const int64_t to_stride = TO_SENDERS ? row.h_stride : row.out_stride;
     const int64_t to_offset = TO_SENDERS ? row.h_offset : row.out_offset;
     const int64_t from_stride = TO_SENDERS ? row.out_stride : row.h_stride;
@@ -52,7 +52,7 @@ template <class T, bool TO_SENDERS> struct GatherRow {
     const bool fresh = !TO_SENDERS && work.table.writes_out[work.r];
     for (int c0 = 0; c0 < row.channels; c0 += blockDim.x) {
       const int c = c0 + threadIdx.x;
-      T sum[TO_SENDERS ? S::max_d1 : S::max_d3];
+      T sum[height];
       TPCALC_UNROLL_DEVICE for (int k = 0; k < height; k++) sum[k] = 0;
       for (int64_t from = begin; from < end; from += work.at_once) {
         const int n = static_cast<int>(end - from < work.at_once ? end - from : work.at_once);

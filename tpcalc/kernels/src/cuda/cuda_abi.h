@@ -7,7 +7,7 @@ namespace tpcalc::cuda {
 // The tables of a `Plan` in device memory
 struct Table {
   const Row* rows;
-  const int32_t* shape;            // [rows] index into `shapes()`, -1: any
+  const int32_t* shape;            // [rows] index into `shapes()`
   const int32_t* m_offset;         // [rows] first M entry of a row among all rows
   const int32_t* entry_begin;      // [num_m + 1] couplings of an M entry
   const int32_t* column;           // [couplings] column of the edge basis

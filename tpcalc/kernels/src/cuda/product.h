@@ -9,21 +9,9 @@ namespace tpcalc::cuda {
 
 // A compiled shape of masks.inc: loops unroll and entries that are always zero vanish
 template <int D1, int D3, uint64_t MASK> struct Fixed {
-  static constexpr int max_d1 = D1, max_d3 = D3;
-  __device__ explicit Fixed(const Row&) {}
   __device__ static constexpr int d1() { return D1; }
   __device__ static constexpr int d3() { return D3; }
   __device__ static constexpr bool on(int i, int k) { return (MASK >> (i * D3 + k)) & 1; }
-};
-
-// Any shape
-struct Any {
-  static constexpr int max_d1 = 64, max_d3 = 64;  // `ConvPlan` refuses more
-  int rows, columns;
-  __device__ explicit Any(const Row& row) : rows(row.d1), columns(row.d3) {}
-  __device__ int d1() const { return rows; }
-  __device__ int d3() const { return columns; }
-  __device__ static constexpr bool on(int, int) { return true; }
 };
 
 // sum[k] += w sum_i M[i, k] h[i]
@@ -52,7 +40,7 @@ __device__ inline void add_transposed(const S& s, T* sum, const T* g, int64_t g_
 template <class T, class S>
 __device__ inline T contract(const S& s, const T* h, int64_t h_stride, const T* g,
                              int64_t g_stride, const T* m) {
-  T gk[S::max_d3], total = 0;
+  T gk[S::d3()], total = 0;
   TPCALC_UNROLL_DEVICE for (int k = 0; k < s.d3(); k++) gk[k] = g[k * g_stride];
   TPCALC_UNROLL_DEVICE for (int i = 0; i < s.d1(); i++) {
     T t = 0;
@@ -75,12 +63,10 @@ __device__ inline void with_shape(int shape, const Row& row, A&... arguments) {
   switch (shape) {
 #define X(d1, d3, mask)                                 \
   case shape_##d1##_##d3##_##mask:                      \
-    F::run(Fixed<d1, d3, mask>(row), row, arguments...); \
+    F::run(Fixed<d1, d3, mask>(), row, arguments...); \
     break;
 #include "../masks.inc"
 #undef X
-    default:
-      F::run(Any(row), row, arguments...);
   }
 }
 
