@@ -79,3 +79,16 @@ def test_ops_that_exist_are_left_alone(tmp_path):
         capture_output=True, text=True, env=env, check=True,
     )  # fmt: skip
     assert run.stdout.strip() == "tpcalc::conv"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_one_line_where_somebody_watches(watched, monkeypatch, capsys):
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: watched, raising=False)
+    line = build._ProgressLine(2, wanted=True)
+    line.step()
+    line.step()
+    line.close()
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == watched
+    assert [f"{n}/2 files" in shown for n in range(3)] == [watched] * 3

@@ -15,7 +15,7 @@ VERBS = {
     "variants": "list the tensor-product variants and what each can do",
     "train": "train a potential from extended XYZ",
     "evaluate": "errors of a potential on labelled structures",
-    "import": "turn a Nequix, MACE or SevenNet model into NAME.safetensors",
+    "import": "turn a Nequix, MACE, NequIP or SevenNet model into NAME.safetensors",
     "export": "write a TorchScript file for LAMMPS",
     "md": "run molecular dynamics",
     "relax": "relax one or many structures",

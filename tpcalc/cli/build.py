@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kernels: the fused tensor products; lammps: pair_style tpcalc (with the kernels)",
     )  # fmt: skip
     parser.add_argument("--cuda", action="store_true",
-                        help="also the CUDA kernels of the convolution (needs nvcc)")  # fmt: skip
+                        help="also the CUDA kernels, conv and poly (needs nvcc)")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="compile even if the cache has it")
 
 

@@ -59,7 +59,7 @@ def ops_available() -> bool:
 
 
 def load_cuda_ops() -> None:
-    """Give `conv`, `conv_radial` and `radial_table` their CUDA kernels; the first call compiles.
+    """Give convolutions, `radial_table` and `poly` their CUDA kernels; the first call compiles.
 
     Raises:
         MissingDependency: no nvcc or no C++ compiler here.
