@@ -7,6 +7,7 @@ import sys
 
 import ase.io
 import pytest
+import torch
 from tests.small import ethanol, random_potential
 from tpcalc.bench.profile import kind_of
 from tpcalc.bench.report import collect, force_errors, sentence
@@ -148,6 +149,23 @@ def test_bench_md_and_relax(tpcalc, folder):
     assert rows[0]["energy_eV"] == pytest.approx(rows[1]["energy_eV"], abs=1e-3)
 
 
+def test_bench_md_scaling(tpcalc):
+    """Every variant with every number of threads; torch has its own again afterwards."""
+    before = torch.get_num_threads()
+    code, out, _ = tpcalc(
+        "bench", "md", "cg.safetensors", "--system", "ethanol.xyz", "--steps", 6, "--variants",
+        "cg/reference", "cg/sparse", "--scaling", "1,2", "--json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads(out)
+    rows = result["tables"]["md"]
+    assert [(r["variant"], r["threads"]) for r in rows] == [
+        ("cg/reference", 1), ("cg/reference", 2), ("cg/sparse", 1), ("cg/sparse", 2),
+    ]  # fmt: skip
+    assert " on 1 threads" in result["sentence"] or " on 2 threads" in result["sentence"]
+    assert torch.get_num_threads() == before
+
+
 def test_demo(tpcalc, tmp_path, monkeypatch):
     files = {}
     for function in ("cg", "gaunt"):
@@ -221,6 +239,7 @@ BAD = [
     (["variants", "guant"], "did you mean 'gaunt'"),
     (["bench", "nd"], "unknown kind of benchmark 'nd'; did you mean 'md'"),
     (["bench", "md", "cg.safetensors", "--system", "watr"], "did you mean 'water'"),
+    (["bench", "md", "cg.safetensors", "--scaling", "1,x"], "--scaling '1,x' is not a comma list"),
     (["bench", "md", "cg.safetensors", "--system", "water:0"], "not a whole number >= 1"),
     (["bench", "md", "cg.safetensors", "cg.safetensors"], "have one name"),
     (["bench", "md", "cg.safetensors", "--variants", "gaunt/grid"], "none of gaunt/grid computes"),

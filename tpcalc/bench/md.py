@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from ase import Atoms
 
-from tpcalc.arguments import calculator_options
+from tpcalc.arguments import calculator_options, whole_numbers
 from tpcalc.bench.compare import choose_variants, differences
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
@@ -22,9 +23,10 @@ TURNS = 10  # the steps of a variant are run in so many pieces, one variant afte
 
 @dataclass
 class _Run:
-    """One variant at work."""
+    """One variant at work on some threads."""
 
     atoms: Atoms
+    threads: int
     load_s: float
     first_s: float
     forces: np.ndarray
@@ -33,6 +35,7 @@ class _Run:
     temperatures: list[float] = field(default_factory=list)
 
     def advance(self, steps: int) -> None:
+        torch.set_num_threads(self.threads)
         for _ in range(steps):
             begin = time.perf_counter()
             self.forces = self.dynamics.step(self.forces)
@@ -45,6 +48,7 @@ def bench_md(
     atoms: Atoms,
     variants: list[str] | None = None,
     settings: MDSettings | None = None,
+    threads: list[int] | None = None,
     **options,
 ) -> dict:
     """Run the same dynamics with each variant of a potential and time every step.
@@ -54,12 +58,13 @@ def bench_md(
         atoms: the start; velocities are drawn with the seed of the settings.
         variants: names, None for every exact variant that can run here.
         settings: steps, ensemble, ...; files are not written.
+        threads: of torch, each variant runs with every number; None for those it has.
         **options: device, dtype, skin and mode of `TPCalculator`.
 
     Returns:
-        {"rows": one per variant, "missing": variant -> why it cannot run}. Cold values (loading,
-        first call, first steps) are apart from the warm ones; differences are taken on frames of
-        the first variant's run.
+        {"rows": one per variant and number of threads, "missing": variant -> why it cannot run}.
+        Cold values (loading, first call, first steps) are apart from the warm ones; differences
+        are taken on frames of the first run.
     """
     settings = settings or MDSettings(steps=500, ensemble="nvt")
     settings.check()
@@ -67,7 +72,12 @@ def bench_md(
     names, missing = choose_variants(loaded, variants)
     start = bare(atoms)
     start_velocities(start, settings.temperature, settings.seed)
-    runs = {name: _start(potential, name, start, settings, options) for name in names}
+    before = torch.get_num_threads()
+    runs = {
+        (name, number): _start(potential, name, start, settings, number, options)
+        for name in names
+        for number in threads or [before]
+    }
     frames = [bare(start)]
     per_turn = _split(settings.steps, TURNS)
     with progress(settings.steps * len(runs), "md") as bar:
@@ -75,9 +85,10 @@ def bench_md(
             for run in runs.values():
                 run.advance(steps)
                 bar.update(steps)
-            frames.append(bare(runs[names[0]].atoms))
+            frames.append(bare(next(iter(runs.values())).atoms))
+    torch.set_num_threads(before)
     far = differences(potential, names, frames, **options)
-    rows = [_row(name, run, settings) | far[name] for name, run in runs.items()]
+    rows = [_row(name, run, settings) | far[name] for (name, _), run in runs.items()]
     return {
         "rows": rows,
         "missing": missing,
@@ -85,14 +96,15 @@ def bench_md(
     }
 
 
-def _start(potential, name, start, settings, options) -> _Run:
+def _start(potential, name, start, settings, threads, options) -> _Run:
+    torch.set_num_threads(threads)
     begin = time.perf_counter()
     calculator = TPCalculator(potential, name, **options)
     loaded = time.perf_counter()
     atoms = bare(start)
     atoms.calc = calculator
     forces = atoms.get_forces()
-    run = _Run(atoms, loaded - begin, time.perf_counter() - loaded, forces)
+    run = _Run(atoms, threads, loaded - begin, time.perf_counter() - loaded, forces)
     run.dynamics = integrator(atoms, settings)
     return run
 
@@ -108,6 +120,7 @@ def _row(name: str, run: _Run, settings: MDSettings) -> dict:
     return {
         **run_description(run.atoms.calc),
         "variant": name,
+        "threads": run.threads,
         "atoms": len(run.atoms),
         "steps": len(run.seconds),
         "ms_per_step": 1e3 * median,
@@ -132,6 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", default="nvt", help="nve or nvt")
     parser.add_argument("--temperature", type=float, default=300.0, help="K")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scaling", metavar="N,N", help="run each variant with these numbers of threads, in turn"
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -142,9 +158,11 @@ def run(args: argparse.Namespace) -> dict:
         steps=args.steps, timestep=args.timestep, ensemble=args.ensemble,
         temperature=args.temperature, seed=args.seed,
     )  # fmt: skip
+    threads = whole_numbers("--scaling", args.scaling) if args.scaling else None
     atoms, paths = workload(args.system), labelled(args.potentials)
+    options = calculator_options(args)
     parts = {
-        label: {"md": bench_md(path, atoms, args.variants, settings, **calculator_options(args))}
+        label: {"md": bench_md(path, atoms, args.variants, settings, threads, **options)}
         for label, path in paths.items()
     }
     return finish(parts, args, paths)

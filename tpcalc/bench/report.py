@@ -20,6 +20,7 @@ MD_COLUMNS = {
     "potential": "potential",
     "variant": "variant",
     "variant_class": "class",
+    "threads": "threads d",
     "ms_per_step": "ms/step .3f",
     "ms_per_step_p95": "p95 .3f",
     "us_per_atom_step": "µs/atom/step .1f",
@@ -167,9 +168,8 @@ def as_text(result: dict) -> str:
     """The tables and the sentence for a terminal."""
     lines = []
     for kind, rows in result["tables"].items():
-        one = rows[0]
         lines += [
-            f"{TITLES[kind]}: {system_text(one)}; {settings_text(kind, result)}",
+            f"{TITLES[kind]}: {system_text(rows)}; {settings_text(kind, result)}",
             format_table(rows, COLUMNS[kind]),
             "",
         ]
@@ -189,10 +189,11 @@ def as_text(result: dict) -> str:
     return "\n".join(lines)
 
 
-def system_text(row: dict) -> str:
+def system_text(rows: list[dict]) -> str:
+    row = rows[0]
     parts = [f"{row[key]} {key}" for key in ("atoms", "edges") if key in row]
-    parts += [row["dtype"], row.get("device", "cpu"), f"{row['threads']} threads"]
-    return ", ".join(parts)
+    threads = " and ".join(dict.fromkeys(str(r["threads"]) for r in rows))
+    return ", ".join([*parts, row["dtype"], row.get("device", "cpu"), f"{threads} threads"])
 
 
 def settings_text(kind: str, result: dict) -> str:
@@ -240,6 +241,8 @@ def _rank(row: dict, accuracy: dict) -> float:
 
 def _describe(row: dict, rows: list[dict], accuracy: dict) -> str:
     text = f"{row['potential']} with {row['variant']} here: {row['ms_per_step']:.3f} ms/step"
+    if len({r.get("threads") for r in rows}) > 1:
+        text += f" on {row['threads']} threads"
     if "ns_per_day" in row:
         text += f", {row['ns_per_day']:.1f} ns/day"
     others = [r for r in rows if r["potential"] == row["potential"] and r is not row]
@@ -247,6 +250,8 @@ def _describe(row: dict, rows: list[dict], accuracy: dict) -> str:
         slowest = max(others, key=lambda r: r["ms_per_step"])
         ratio = slowest["ms_per_step"] / row["ms_per_step"]
         text += f", {ratio:.1f}x faster than {slowest['variant']}"
+        if slowest.get("threads") != row.get("threads"):
+            text += f" on {slowest['threads']} threads"
     if "dF64_eV_A" in row:
         text += (
             f", with the forces of the reference to {row['dF_eV_A']:.0e} eV/Å in {row['dtype']}"
