@@ -54,6 +54,20 @@ def test_equals_network_and_convolution_with_derivatives(variant, block, hidden,
     agree_to_second_order(out, plain(conv, radial, leaves, *edges), wanted)
 
 
+@pytest.mark.parametrize("envelope", [True, False])
+def test_inputs_made_from_one_another(envelope):
+    """As in a second layer: node features, basis and cutoff depend on the edge features."""
+    conv, radial, (h, basis, feats, cutoff), *edges = case()
+    feats.requires_grad_(True)
+
+    def leaves():  # each with a graph of its own
+        factor = cutoff * feats[:, 1:2] if envelope else None
+        return [h * feats.sum().sin(), basis * feats[:, :1], feats, factor]
+
+    out = blocked(conv, radial, leaves(), *edges, 7)
+    agree_to_second_order(out, plain(conv, radial, leaves(), *edges), [feats])
+
+
 @pytest.mark.parametrize("order", ["shuffled", "falling"])
 def test_edges_in_any_order(order):
     conv, radial, leaves, senders, receivers = case()

@@ -9,14 +9,15 @@ import torch
 from tpcalc.errors import MissingDependency
 from tpcalc.kernels.build import build, compiler
 
-LAST_OP = "edge_sums"  # the youngest op: a library that has it has them all
+LAST_OP = "weight_products"  # the youngest op: a library that has it has them all
 
 
 def load_ops(progress: bool = True) -> None:
     """Make the ops of `torch.ops.tpcalc` callable; the first call may compile (a minute).
 
     `conv`, `conv_bwd`, `conv_radial`, `conv_radial_bwd`, `radial_table`, `poly`, `poly_bwd`,
-    `linear`, `linear_weight`, `mlp`, `gate`, `harmonics`, `bessel`, `edges_within`, `edge_sums`.
+    `linear`, `linear_weight`, `mlp`, `gate`, `harmonics`, `bessel`, `edges_within`, `edge_sums`,
+    `weight_products`.
     Does nothing where they exist: also where the LAMMPS plugin brought them.
 
     Raises:

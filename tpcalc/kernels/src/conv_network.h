@@ -2,7 +2,7 @@
 #pragma once
 #include "conv_autograd.h"
 #include "mlp_task.h"
-#include "weight_factors.h"
+#include "products_op.h"
 
 namespace tpcalc {
 namespace {
@@ -141,9 +141,10 @@ struct ConvNetwork : Function<ConvNetwork> {
     variable_list grads(s.size() + 6);
     if (at::GradMode::is_enabled()) {  // to be differentiated again: by ops that can be
       const Factors factors(s[4], numbers[0], layers.back().size(1));
-      const auto by_ops = [&] {
-        const Tensor w = factors.expand(mlp_by_ops(s[2], layers, norm, envelope));
-        return call_conv(s[0], s[1], w, {s.begin() + 5, s.begin() + 10}, g[0].size(0), g[0].size(1));
+      const auto by_ops = [&](const variable_list& x) {
+        const MaybeTensor factor = envelope ? MaybeTensor(x[3]) : std::nullopt;
+        const Tensor w = factors.by_ops(mlp_by_ops(x[2], layers, norm, factor));
+        return call_conv(x[0], x[1], w, {s.begin() + 5, s.begin() + 10}, g[0].size(0), g[0].size(1));
       };
       const variable_list inputs(s.begin(), s.begin() + (envelope ? 4 : 3));
       const auto made = differentiable_gradients(inputs, g[0], by_ops);

@@ -94,7 +94,9 @@ struct GateFunction : Function<GateFunction> {
     const auto sizes = ctx->saved_data["sizes"].toIntVector();
     const double silu = ctx->saved_data["silu"].toDouble(), tanh = ctx->saved_data["tanh"].toDouble();
     if (at::GradMode::is_enabled()) {
-      const auto by_ops = [&] { return gate_by_ops(x, sizes, silu, tanh); };
+      const auto by_ops = [&](const variable_list& in) {
+        return gate_by_ops(in[0], sizes, silu, tanh);
+      };
       return {differentiable_gradients({x}, g[0], by_ops)[0], Tensor(), Tensor(), Tensor()};
     }
     static const auto op = typed<decltype(gate_bwd)>("tpcalc::gate_bwd");

@@ -107,7 +107,9 @@ struct HarmonicsFunction : Function<HarmonicsFunction> {
     const auto s = ctx->get_saved_variables();
     const int64_t lmax = ctx->saved_data["lmax"].toInt();
     if (at::GradMode::is_enabled()) {
-      const auto by_ops = [&] { return harmonics_by_ops(s[0], s[1], lmax); };
+      const auto by_ops = [&](const variable_list& in) {
+        return harmonics_by_ops(in[0], s[1], lmax);
+      };
       return {differentiable_gradients({s[0]}, g[0], by_ops)[0], Tensor(), Tensor()};
     }
     static const auto op = typed<decltype(harmonics_bwd)>("tpcalc::harmonics_bwd");

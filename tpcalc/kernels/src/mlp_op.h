@@ -54,8 +54,9 @@ struct MlpFunction : Function<MlpFunction> {
     variable_list grads(s.size() + 1);
     if (at::GradMode::is_enabled()) {
       const variable_list inputs = envelope ? variable_list{s[0], s[1]} : variable_list{s[0]};
-      const auto made = differentiable_gradients(
-          inputs, g[0], [&] { return mlp_by_ops(s[0], weights, norm, envelope); });
+      const auto made = differentiable_gradients(inputs, g[0], [&](const variable_list& in) {
+        return mlp_by_ops(in[0], weights, norm, envelope ? MaybeTensor(in[1]) : std::nullopt);
+      });
       std::copy(made.begin(), made.end(), grads.begin());
       return grads;
     }

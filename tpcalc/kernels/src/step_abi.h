@@ -75,6 +75,14 @@ struct Bessel {
   double cutoff, parameter;        // parameter: the power, or the onset
 };
 
+// y[path] = sum over terms of the product of three blocks of `channels` columns of x
+struct Products {
+  const void *x, *g, *dx;          // dx: the tangent of gx
+  void *y, *gx, *gg;
+  const int64_t* blocks;           // [terms, paths, 3]
+  int64_t terms, paths, channels, in;  // in: blocks of x
+};
+
 struct StepKernels {               // pairs: [float, double]; ranges: rows of this call
   int32_t vector_bytes;
   void (*pack[2])(const void* b, int64_t k, int64_t n, bool transposed, void* out);
@@ -88,6 +96,9 @@ struct StepKernels {               // pairs: [float, double]; ranges: rows of th
   void (*harmonics_backward[2])(const Harmonics&, int64_t first, int64_t last);
   void (*bessel[2])(const Bessel&, int64_t first, int64_t last);
   void (*bessel_backward[2])(const Bessel&, int64_t first, int64_t last);
+  void (*products[2])(const Products&, int64_t first, int64_t last);
+  void (*products_backward[2])(const Products&, int64_t first, int64_t last);
+  void (*products_double_backward[2])(const Products&, int64_t first, int64_t last);
 };
 
 const StepKernels& step_kernels_baseline();

@@ -44,13 +44,17 @@ template <class F> void over_rows(int64_t rows, int64_t flops, const F& f) {
   });
 }
 
-// Gradients of an op for a second differentiation: torch's own, of the same function by torch's ops
+// Gradients of an op for a second differentiation: torch's own, of the same function by torch's
+// ops, f(inputs). It gets aliases: one input may have been made from another one, and what flows
+// through that must not be counted here.
 template <class F>
 variable_list differentiable_gradients(const variable_list& inputs, const Tensor& g, const F& f) {
-  variable_list wanted;
-  for (const Tensor& x : inputs)
-    if (x.requires_grad()) wanted.push_back(x);
-  const variable_list made = torch::autograd::grad({f()}, wanted, {g}, true, true, true);
+  variable_list aliases, wanted;
+  for (const Tensor& x : inputs) {
+    aliases.push_back(x.requires_grad() ? x.view_as(x) : x);
+    if (x.requires_grad()) wanted.push_back(aliases.back());
+  }
+  const variable_list made = torch::autograd::grad({f(aliases)}, wanted, {g}, true, true, true);
   variable_list all;
   size_t next = 0;
   for (const Tensor& x : inputs) all.push_back(x.requires_grad() ? made[next++] : Tensor());

@@ -4,6 +4,7 @@
 #include "harmonics.h"
 #include "linear.h"
 #include "mlp.h"
+#include "products.h"
 
 #define TPCALC_JOIN_(a, b) a##b
 #define TPCALC_JOIN(a, b) TPCALC_JOIN_(a, b)
@@ -24,7 +25,9 @@ const StepKernels& TPCALC_JOIN(step_kernels_, TPCALC_ISA)() {
   static const StepKernels kernels = {
       TPCALC_VECTOR_BYTES, BOTH(pack_any), BOTH(linear), BOTH(linear_weight), BOTH(mlp),
       BOTH(mlp_backward), BOTH(gate), BOTH(gate_backward), BOTH(harmonics),
-      BOTH(harmonics_backward), BOTH(bessel), BOTH(bessel_backward)};
+      BOTH(harmonics_backward), BOTH(bessel), BOTH(bessel_backward),
+      BOTH(products), BOTH(products_backward),
+      BOTH(products_double_backward)};
 #undef BOTH
   return kernels;
 }

@@ -5,6 +5,7 @@
 #include "harmonics_op.h"
 #include "linear_op.h"
 #include "mlp_op.h"
+#include "products_op.h"
 #include "registry.h"
 
 void tpcalc::add_step_ops(Registry& ops) {
@@ -42,4 +43,11 @@ void tpcalc::add_step_ops(Registry& ops) {
   ops.add("edge_sums",
           "(Tensor g, Tensor vectors, Tensor edge_index, int n, bool virials) -> (Tensor, Tensor)",
           edge_sums);
+  ops.add("weight_products", "(Tensor x, Tensor factors, int channels) -> Tensor", weight_products,
+          weight_products_meta, weight_products_autograd);
+  ops.add("weight_products_bwd", "(Tensor g, Tensor x, Tensor factors, int channels) -> Tensor",
+          weight_products_bwd, weight_products_bwd_meta, weight_products_bwd_autograd);
+  ops.add("weight_products_double_bwd",
+          "(Tensor g, Tensor x, Tensor dx, Tensor factors, int channels) -> (Tensor, Tensor)",
+          weight_products_double_bwd, weight_products_double_bwd_meta);
 }

@@ -46,6 +46,8 @@ class GauntFused(FusedProduct, GauntReference):
 
     def op_weights(self, w: torch.Tensor) -> torch.Tensor:
         """[E, weight_numel] -> [E, paths x mul]."""
+        if w.device.type == "cpu":
+            return torch.ops.tpcalc.weight_products(w, self.op_factors, self.mul)
         w = w.unflatten(-1, [self.terms, sum(self.sizes), self.mul])
         product = w.index_select(2, self.path1) * w.index_select(2, self.path2)
         product = product * w.index_select(2, self.path3)  # [E, terms, paths, mul]
