@@ -21,7 +21,8 @@ class CostCounter(TorchDispatchMode):
 
     `flops`: multiplications and additions (a complex multiplication is 6, an FFT of n points
     5 n log2 n); `bytes`: all operands read once and results written once per op, views free;
-    `unknown`: names of compiled ops that hide theirs (`tpcalc::conv` is known).
+    `unknown`: names of compiled ops that hide theirs (`tpcalc::conv` and
+    `weight_products` are known).
     """
 
     def __init__(self):
@@ -39,6 +40,8 @@ class CostCounter(TorchDispatchMode):
         self.bytes += sum(t.numel() * t.element_size() for t in tensors)
         if name == "conv":
             self.flops += _conv_flops(*args[:9])
+        elif name == "weight_products":  # two products and a sum for each term
+            self.flops += 3.0 * out.numel() * args[1].shape[0]
         elif func.namespace != "aten":
             self.unknown.add(f"{func.namespace}::{name}")
         elif name not in _COPY:
