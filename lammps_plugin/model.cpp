@@ -12,6 +12,7 @@
 #include <torch/csrc/api/include/torch/cuda.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/version.h>
 
@@ -97,6 +98,8 @@ struct Model::Torch {
   at::ScalarType dtype = at::kDouble;
   at::Device device = at::kCPU;
   at::Tensor energies, gradient;
+  // TorchScript would profile and compile in its first three calls, and gain nothing on a CPU
+  bool profiles() const { return device.is_cuda(); }
 };
 
 Model::Model(const std::string &bytes, const std::string &device, int cuda_index) : t(new Torch) {
@@ -124,6 +127,7 @@ Model::Model(const std::string &bytes, const std::string &device, int cuda_index
     t->module.eval();
     Probe probe;
     HaloScope scope(&probe);
+    const torch::jit::GraphOptimizerEnabledGuard plain(t->profiles());
     const auto long_ints = at::TensorOptions().dtype(at::kLong).device(t->device);
     t->module.forward({at::zeros({1}, long_ints), at::zeros({2, 0}, long_ints),
                        at::zeros({0, 3}, at::TensorOptions().dtype(t->dtype).device(t->device)),
@@ -142,6 +146,7 @@ Model::~Model() = default;
 void Model::evaluate(const Edges &edges, HaloPeer *peer, int threads) {
   HaloScope scope(peer);
   OneThreadAutograd one_thread;
+  const torch::jit::GraphOptimizerEnabledGuard plain(t->profiles());
   Threads guard(threads);
   const double start = now();
   const auto n_all = (int64_t) edges.species.size(), n_edges = (int64_t) edges.size();

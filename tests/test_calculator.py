@@ -251,6 +251,16 @@ def test_hessian():
         atoms.calc.get_hessian(atoms, method="fd")
 
 
+def test_torchscript_is_not_profiled():
+    """torch's profiling executor has made no plan: no later call compiles."""
+    atoms = with_calc(ethanol(), mode="torchscript")
+    for _ in range(4):
+        atoms.positions[0, 0] += 1e-3
+        atoms.get_forces()
+    with pytest.raises(RuntimeError, match="optimized_plan_"):
+        atoms.calc.evaluators[0].run.get_debug_state()
+
+
 def test_torchscript_mode_gives_the_same_numbers_after_each_swap():
     atoms = with_calc(crystal(), mode="torchscript")
     eager = with_calc(crystal())

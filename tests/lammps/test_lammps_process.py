@@ -1,6 +1,7 @@
 """Python, torch, the kernels and LAMMPS in one process; and what `tpcalc doctor` finds."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,19 @@ def test_two_instances_beside_ase(first, exported, potential, tmp_path):
     assert abs(one - last) < 1e-6  # atoms.xyz has eight digits
     assert again == one
     assert abs(two - one) > 1e-4
+
+
+def test_torchscript_is_not_profiled(exported, tmp_path):
+    """Its executor would compile in the first three calls; torch's own log tells."""
+    deck = head(molecule_in_vacuum(), exported("float32", "cg/fused"), tmp_path) + "run 3\n"
+    (tmp_path / "deck").write_text(deck)
+    env = {**os.environ, "PYTORCH_JIT_LOG_LEVEL": "profiling_graph_executor_impl"}
+    lmp = str(Path(sys.prefix) / "bin" / "lmp")
+    call = [lmp, "-in", "deck"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "NoOpt Graph" in done.stderr
+    assert "profiled" not in done.stderr.lower()
 
 
 def test_doctor_names_the_cure(tmp_path, monkeypatch):
