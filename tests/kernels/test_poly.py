@@ -47,14 +47,14 @@ def test_equals_u_tensors_and_their_derivatives(case):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("number", [0, 200, 423])
+@pytest.mark.parametrize("number", [0, 11, -1])
 def test_mutated_coefficient_is_caught(number):
     fused, plain = (kind("4x0e+4x1o", "0e+1o", 3, 2) for kind in (CgPolynomialFused, CgSymmetric))
     plain.load_state_dict(fused.state_dict())
     x, species = torch.randn(5, 16, dtype=F64), torch.tensor([0, 1, 0, 1, 1])
     wanted = plain(x, species)
     torch.testing.assert_close(fused(x, species), wanted, rtol=1e-12, atol=1e-12)
-    fused.tables[number] += 1e-3
+    fused.path_sums[tuple(fused.path_sums.nonzero()[number])] *= 1.001
     assert (fused(x, species) - wanted).abs().max() > 1e-6
 
 
