@@ -1,9 +1,30 @@
-"""`tpcalc bench layer --peak`: what is counted, and a share that can be one."""
+"""`tpcalc bench layer`: turns, what `--peak` counts, and a share that can be one."""
 
 import pytest
 from tpcalc.bench.layer import bench_layer, useful_operations
+from tpcalc.bench.turns import in_turns
 from tpcalc.errors import InputError
 from tpcalc.tensor_products import tensor_product
+
+
+def test_short_jobs_are_repeated_within_their_turn():
+    """On a clock of our own: a call after the other job takes longer, as with cold caches."""
+    now, order = 0.0, []
+
+    def job(name, cold, warm):
+        def run():
+            nonlocal now
+            now += warm if order and order[-1] == name else cold
+            order.append(name)
+
+        return run
+
+    jobs = {"short": job("short", 6e-4, 3e-4), "long": job("long", 4e-3, 3e-3)}
+    times = in_turns(jobs, 2, lambda: now, "test", warm_up=1)
+    assert times["short"].first == pytest.approx([6e-4, 6e-4])
+    assert times["short"].mean == pytest.approx([1.5e-3 / 4] * 2)  # 4 calls make a millisecond
+    assert times["long"].first == times["long"].mean == pytest.approx([4e-3, 4e-3])
+    assert order == ["short"] * 2 + ["long"] * 2 + (["short"] * 4 + ["long"]) * 2
 
 
 def test_useful_operations_by_hand():
