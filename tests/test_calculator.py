@@ -258,7 +258,7 @@ def test_torchscript_is_not_profiled():
         atoms.positions[0, 0] += 1e-3
         atoms.get_forces()
     with pytest.raises(RuntimeError, match="optimized_plan_"):
-        atoms.calc.evaluators[0].run.get_debug_state()
+        atoms.calc.evaluators[0].run.module.get_debug_state()
 
 
 def test_torchscript_mode_gives_the_same_numbers_after_each_swap():

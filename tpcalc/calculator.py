@@ -14,7 +14,7 @@ from tpcalc import autotune
 from tpcalc.devices import as_device
 from tpcalc.errors import InputError, check_name
 from tpcalc.evaluator import Evaluation, Evaluator
-from tpcalc.export import scripted
+from tpcalc.export import Scripted
 from tpcalc.nn.radial_spline import sees_species, spline_radials
 from tpcalc.potential import Potential
 from tpcalc.splined_evaluator import SplinedEvaluator
@@ -83,7 +83,7 @@ class TPCalculator(Calculator):
     def _splined(self, potential: Potential, skin: float) -> Evaluator:
         if not sees_species(potential):
             return Evaluator(spline_radials(potential), skin)
-        script = scripted if self.mode == "torchscript" else None
+        script = Scripted if self.mode == "torchscript" else None
         return SplinedEvaluator(potential, skin, script)
 
     @property
@@ -125,7 +125,7 @@ class TPCalculator(Calculator):
             for evaluator in self.evaluators:
                 if isinstance(evaluator, SplinedEvaluator):
                     continue  # scripts by itself, when it has made its splines
-                evaluator.run = scripted(evaluator.potential)
+                evaluator.run = Scripted(evaluator.potential)
 
     def check_state(self, atoms, tol=1e-15):
         """What changed since the last call: of all that ASE compares, only what is read here."""
@@ -193,7 +193,7 @@ class TPCalculator(Calculator):
             calls = {}
             for name in usable:
                 own = copy.deepcopy(self.potential).swap(name)
-                run = scripted(own) if self.mode == "torchscript" else None
+                run = Scripted(own) if self.mode == "torchscript" else None
                 evaluator = Evaluator(own, self.evaluators[0].neighbors.skin, run)
                 calls[name] = lambda e=evaluator: e(*structure)
             times = autotune.fastest(calls)

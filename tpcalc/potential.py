@@ -220,9 +220,7 @@ def energy_and_edge_gradient(
     """(node energies [n_local] eV, g = dE/d(edge_vectors) [E, 3] eV/Å); g keeps its graph
     for training where `create_graph`."""
     edge_vectors = edge_vectors.detach().requires_grad_(True)
-    # TorchScript would profile and compile in its first three calls, and gain nothing on a CPU
-    with torch.jit.optimized_execution(edge_vectors.is_cuda):
-        node_energy = potential(species, edge_index, edge_vectors, n_local)
+    node_energy = potential(species, edge_index, edge_vectors, n_local)
     if edge_vectors.shape[0] == 0:
         return node_energy, torch.zeros_like(edge_vectors)
     (g,) = torch.autograd.grad(node_energy.sum(), edge_vectors, create_graph=create_graph)
