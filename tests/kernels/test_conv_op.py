@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from tpcalc.kernels.ops import load_ops
 from tpcalc.tensor_products import convolution
 from tpcalc.tensor_products.fused import Coupling, coupling_table
@@ -274,3 +275,29 @@ def test_shapes_without_memory():
     h, y, w, senders, receivers = (t.to("meta") for t in table.inputs())
     out = torch.ops.tpcalc.conv(h, y, w, senders, receivers, *table.tables, 5, table.out_dim)
     assert out.shape == (5, table.out_dim)
+
+
+@pytest.mark.parametrize("column", range(10))
+@pytest.mark.parametrize("value", [-1, 2**31 - 1])
+def test_a_malformed_row_of_the_table_never_crashes(column, value):
+    product = convolution("cg/fused", "4x0e+4x1o", "0e+1o").tensor_product
+    paths = product.op_paths.clone()
+    row = next(n for n, (d1, d3, *_) in enumerate(paths.tolist()) if d1 > 1 and d3 > 1)
+    paths[row, column] = value
+    ends = torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long)
+    inputs = torch.ones(1, 16), torch.ones(5, 4), torch.ones(5, product.weight_numel)
+    with pytest.raises(RuntimeError, match="tpcalc::conv"):
+        torch.ops.tpcalc.conv(*inputs, *ends, paths, product.op_couplings, product.op_coef, 1,
+                              product.out_dim)  # fmt: skip
+
+
+def test_forward_mode_differentiation_is_refused():
+    """Rather than tangents of zero, where no input requires a gradient."""
+    conv = convolution("cg/fused", "4x0e+4x1o", "0e+1o")
+    ends = torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long)
+    basis, weights = torch.ones(5, 4), torch.ones(5, conv.weight_numel)
+    feats = torch.ones(1, 16)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(feats, feats)
+        with pytest.raises(RuntimeError, match="jvp is not implemented"):
+            conv(dual, basis, weights, *ends)

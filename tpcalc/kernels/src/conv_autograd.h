@@ -26,9 +26,11 @@ inline Three call_bwd(const Tensor& g, const Tensor& h, const Tensor& y, const T
   return op.call(g, h, y, w, t[0], t[1], t[2], t[3], t[4], need);
 }
 // Whether autograd has to remember a call with these inputs; its bookkeeping costs as much as
-// the convolution of a small molecule
+// the convolution of a small molecule. Tangents of forward-mode differentiation count: torch
+// refuses them there, and would lose them otherwise
 template <class... T> bool tracked(const T&... inputs) {
-  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
+  return (at::GradMode::is_enabled() && (inputs.requires_grad() || ...)) ||
+         (inputs._fw_grad(0).defined() || ...);
 }
 inline Tensor plus(const Tensor& a, const Tensor& b) { return a.defined() ? at::add(a, b) : b; }
 

@@ -138,8 +138,9 @@ void ConvPlan::check_rows() const {
     const int64_t out_end = r.out_offset + int64_t(r.d3 - 1) * r.out_stride + r.channels;
     TORCH_CHECK(h_end <= h_dim, "tpcalc::conv: node features have ", h_dim,
                 " columns, the path table needs at least ", h_end);
-    TORCH_CHECK(r.w_offset + r.channels <= w_dim, "tpcalc::conv: edge weights have ", w_dim,
-                " columns, the path table needs at least ", r.w_offset + r.channels);
+    const int64_t w_end = int64_t(r.w_offset) + r.channels;
+    TORCH_CHECK(w_end <= w_dim, "tpcalc::conv: edge weights have ", w_dim,
+                " columns, the path table needs at least ", w_end);
     TORCH_CHECK(out_end <= out_dim, "tpcalc::conv: the output has ", out_dim,
                 " columns, the path table needs at least ", out_end);
     for (int n = r.nz_begin; n < r.nz_end; n++)
