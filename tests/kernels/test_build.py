@@ -57,6 +57,18 @@ def test_cache_that_cannot_be_written(monkeypatch, tmp_path):
         build.build()
 
 
+@pytest.mark.parametrize("length", [0, 10, 64, 100_000])
+def test_a_library_that_was_cut_is_made_again(length, tmp_path):
+    """Loading it would end the process by a bus error."""
+    whole = build.library_path().read_bytes()
+    library = tmp_path / "cache" / "libtpcalc_ops.so"
+    library.parent.mkdir()
+    library.write_bytes(whole[:length])
+    build.make_once(library, lambda folder, made: made.write_bytes(whole))
+    assert library.read_bytes() == whole
+    build.make_once(library, lambda folder, made: pytest.fail("made again"))
+
+
 def test_second_call_takes_the_cache():
     load_ops()
     before = build.library_path().stat().st_mtime_ns
@@ -92,3 +104,15 @@ def test_progress_is_one_line_where_somebody_watches(watched, monkeypatch, capsy
     shown = capsys.readouterr().err
     assert shown.count("\n") == watched
     assert [f"{n}/2 files" in shown for n in range(3)] == [watched] * 3
+
+
+def test_unknown_instruction_set_is_refused():
+    """Rather than the slowest one, silently."""
+    code = (
+        "import torch; from tpcalc.tensor_products import convolution\n"
+        "conv, ends = convolution('cg/fused', '4x0e', '0e', '0e'), torch.zeros(3, dtype=torch.long)\n"
+        "conv(torch.ones(1, 4), torch.ones(3, 1), torch.ones(3, 4), ends, ends)"
+    )
+    env = {**os.environ, "TPCALC_ISA": "avx1024"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert "TPCALC_ISA is 'avx1024'; it can be avx2 or baseline" in run.stderr

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -156,7 +157,7 @@ def make_once(library: Path, make: Callable[[Path, Path], None], force: bool = F
     Raises:
         InputError: its folder cannot be written.
     """
-    if library.is_file() and not force:
+    if is_whole(library) and not force:
         return library
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -168,13 +169,28 @@ def make_once(library: Path, make: Callable[[Path, Path], None], force: bool = F
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if library.is_file() and not force:
+        if is_whole(library) and not force:
             return library
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
             make(Path(folder), made)
             os.replace(made, library)
     return library
+
+
+def is_whole(library: Path) -> bool:
+    """Whether this file is there to its end: loading one that was cut (a full disk, a broken copy)
+    would kill the process. The table of sections is the last thing in an ELF file."""
+    if not library.is_file():
+        return False
+    with library.open("rb") as file:
+        head = file.read(64)
+    if head[:4] != b"\x7fELF":
+        return bool(head)  # of another system
+    if len(head) < 64:
+        return False
+    begin, size, number = struct.unpack_from("<Q10xHH", head, 40)
+    return library.stat().st_size >= begin + size * number
 
 
 def call(command: list[str]) -> None:

