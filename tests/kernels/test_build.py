@@ -110,7 +110,8 @@ def test_unknown_instruction_set_is_refused():
     """Rather than the slowest one, silently."""
     code = (
         "import torch; from tpcalc.tensor_products import convolution\n"
-        "conv, ends = convolution('cg/fused', '4x0e', '0e', '0e'), torch.zeros(3, dtype=torch.long)\n"
+        "conv = convolution('cg/fused', '4x0e', '0e', '0e')\n"
+        "ends = torch.zeros(3, dtype=torch.long)\n"
         "conv(torch.ones(1, 4), torch.ones(3, 1), torch.ones(3, 4), ends, ends)"
     )
     env = {**os.environ, "TPCALC_ISA": "avx1024"}
