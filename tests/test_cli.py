@@ -164,6 +164,8 @@ def test_bench_md_scaling(tpcalc):
     ]  # fmt: skip
     assert " on 1 threads" in result["sentence"] or " on 2 threads" in result["sentence"]
     assert torch.get_num_threads() == before
+    assert 0.3 < result["core_scaling"]["multiply"] < 2.5
+    assert 0.3 < result["core_scaling"]["read"] < 2.5
 
 
 def test_demo(tpcalc, tmp_path, monkeypatch):

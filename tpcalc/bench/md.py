@@ -12,6 +12,7 @@ from ase import Atoms
 
 from tpcalc.arguments import calculator_options, whole_numbers
 from tpcalc.bench.compare import choose_variants, differences
+from tpcalc.bench.cores import core_scaling
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
 from tpcalc.md import COLD_STEPS, MDSettings, integrator, run_description, start_velocities
@@ -165,4 +166,13 @@ def run(args: argparse.Namespace) -> dict:
         label: {"md": bench_md(path, atoms, args.variants, settings, threads, **options)}
         for label, path in paths.items()
     }
-    return finish(parts, args, paths)
+    result = finish(parts, args, paths)
+    if threads:
+        result["core_scaling"] = alone = core_scaling(max(threads))
+        if not args.json:
+            print(
+                f"This machine's own limit on {max(threads)} threads, work that shares nothing: "
+                f"{alone['multiply']:.2f} times one thread in the cache, {alone['read']:.2f} times "
+                "where it reads memory."
+            )
+    return result
