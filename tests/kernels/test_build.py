@@ -60,7 +60,7 @@ def test_cache_that_cannot_be_written(monkeypatch, tmp_path):
 @pytest.mark.parametrize("length", [0, 10, 64, 100_000])
 def test_a_library_that_was_cut_is_made_again(length, tmp_path):
     """Loading it would end the process by a bus error."""
-    whole = build.library_path().read_bytes()
+    whole = build.build().read_bytes()
     library = tmp_path / "cache" / "libtpcalc_ops.so"
     library.parent.mkdir()
     library.write_bytes(whole[:length])

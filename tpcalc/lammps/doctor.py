@@ -92,13 +92,13 @@ def _compiler() -> Finding:
 
 
 def _kernels() -> Finding:
-    from tpcalc.kernels.build import library_path
+    from tpcalc.kernels.build import is_whole, library_path
 
     try:
         path = library_path()
     except MissingDependency as error:
         return Finding("kernels", str(error), False, "apt install g++  # or set CXX")
-    if not path.is_file():
+    if not is_whole(path):
         return Finding("kernels", "not compiled", False, "tpcalc build")
     return Finding("kernels", str(path))
 
