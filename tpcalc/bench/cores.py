@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from tpcalc.bench.turns import Clock
+
 READ = 2**24  # float32 numbers: 67 MB, beyond any cache that is a core's own
 
 
@@ -19,7 +21,6 @@ def core_scaling(threads: int, repeat: int = 15) -> dict[str, float]:
         {"multiply": products of matrices that stay in the cache, "read": sums over memory};
         `threads` is ideal. Virtual cores that share a real one or its memory do less.
     """
-    before = torch.get_num_threads()
     arrays = [torch.ones(READ) for _ in range(threads)]
     small = [torch.ones(3, 128, 128) for _ in range(threads)]  # 0.2 MB
 
@@ -28,17 +29,20 @@ def core_scaling(threads: int, repeat: int = 15) -> dict[str, float]:
             torch.mm(small[n][0], small[n][1], out=small[n][2])
 
     work = {"multiply": multiply, "read": lambda n: arrays[n].sum()}
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = {name: _scaling(pool, job, threads, repeat) for name, job in work.items()}
-    torch.set_num_threads(before)
-    return found
+    with (
+        Clock(1),
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        return {name: _scaling(pool, job, threads, repeat) for name, job in work.items()}
 
 
 def _scaling(pool: ThreadPoolExecutor, job: Callable, threads: int, repeat: int) -> float:
-    def seconds(number: int) -> float:
+    def seconds(*numbers: int) -> float:
         start = time.perf_counter()
-        list(pool.map(job, range(number)))
+        list(pool.map(job, numbers))
         return time.perf_counter() - start
 
-    ratios = [threads * seconds(1) / seconds(threads) for _ in range(repeat + 1)]
+    # one by one, each with its own memory: two pieces of memory are not always equally fast
+    numbers = range(threads)
+    ratios = [sum(map(seconds, numbers)) / seconds(*numbers) for _ in range(repeat + 1)]
     return statistics.median(ratios[1:])

@@ -13,6 +13,7 @@ from ase import Atoms
 from tpcalc.arguments import calculator_options, whole_numbers
 from tpcalc.bench.compare import choose_variants, differences
 from tpcalc.bench.cores import core_scaling
+from tpcalc.bench.turns import Clock
 from tpcalc.bench.workloads import workload
 from tpcalc.calculator import TPCalculator
 from tpcalc.md import COLD_STEPS, MDSettings, integrator, run_description, start_velocities
@@ -73,21 +74,19 @@ def bench_md(
     names, missing = choose_variants(loaded, variants)
     start = bare(atoms)
     start_velocities(start, settings.temperature, settings.seed)
-    before = torch.get_num_threads()
-    runs = {
-        (name, number): _start(potential, name, start, settings, number, options)
-        for name in names
-        for number in threads or [before]
-    }
-    frames = [bare(start)]
-    per_turn = _split(settings.steps, TURNS)
-    with progress(settings.steps * len(runs), "md") as bar:
-        for steps in per_turn:
-            for run in runs.values():
-                run.advance(steps)
-                bar.update(steps)
-            frames.append(bare(next(iter(runs.values())).atoms))
-    torch.set_num_threads(before)
+    with Clock(own := torch.get_num_threads()):  # restores them
+        runs = {
+            (name, number): _start(potential, name, start, settings, number, options)
+            for name in names
+            for number in threads or [own]
+        }
+        frames = [bare(start)]
+        with progress(settings.steps * len(runs), "md") as bar:
+            for steps in _split(settings.steps, TURNS):
+                for run in runs.values():
+                    run.advance(steps)
+                    bar.update(steps)
+                frames.append(bare(next(iter(runs.values())).atoms))
     far = differences(potential, names, frames, **options)
     rows = [_row(name, run, settings) | far[name] for (name, _), run in runs.items()]
     return {
