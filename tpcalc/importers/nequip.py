@@ -295,9 +295,8 @@ def load(path: str | Path, python) -> tuple[Potential, dict]:
     Executes the file's pickle in `python`, an interpreter that has nequip.
 
     Raises:
-        InputError: a compiled model, or something that cannot be carried.
+        InputError: something that cannot be carried.
     """
-    refuse_compiled(path)
     description, arrays = foreign.extract(path, "nequip", python)
     extra = {
         "licence": LICENCE,
